@@ -1,0 +1,160 @@
+//! What a session says: orders from the master down to an agent, reports from the agent up.
+//!
+//! Both state machines work on these types; [`wire`] turns them into protobuf and back, [`seal`] signs a Prepare.
+
+pub mod seal;
+pub mod wire;
+
+use bytes::Bytes;
+
+use crate::ids::{AgentId, Epoch, Incarnation, RunId, Seq};
+use crate::units::{Micros, RunTime};
+
+/// Master to agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Opens the stream.
+    Hello(Hello),
+    /// A sealed [`crate::shard::Shard`].
+    Prepare {
+        /// The shard's JSON, exactly as sealed.
+        sealed_shard: Bytes,
+        /// See [`seal`].
+        seal: Bytes,
+    },
+    /// Start at this instant of the agent's own monotonic clock.
+    StartAt {
+        /// Nanoseconds of CLOCK_MONOTONIC.
+        monotonic_ns: u64,
+    },
+    /// No new iterations.
+    Stop {
+        /// The reason.
+        why: StopWhy,
+        /// How long requests in flight may go on.
+        graceful: Micros,
+    },
+    /// Every delta up to this one is durable.
+    Ack(Seq),
+    /// The leader is there.
+    Alive,
+    /// Everything is durable: forget the run.
+    Release,
+}
+
+/// The first order of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hello {
+    /// The run.
+    pub run: RunId,
+    /// The leader's term.
+    pub epoch: Epoch,
+    /// Who is meant.
+    pub agent: AgentId,
+    /// Which process is meant.
+    pub incarnation: Incarnation,
+    /// The highest durable delta of it; 0: none.
+    pub last_seq: Seq,
+}
+
+/// Why a run is stopped before its planned end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopWhy {
+    /// Somebody asked for it.
+    Cancelled,
+    /// A threshold with `abort` was broken.
+    Threshold,
+    /// The run cannot go on.
+    Failed,
+}
+
+/// Agent to master.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// The first report of a stream.
+    Welcome(Welcome),
+    /// The shard is compiled, and fits.
+    Prepared {
+        /// Load cores that it uses.
+        cores: u32,
+    },
+    /// Load has begun.
+    Started {
+        /// Nanoseconds of CLOCK_MONOTONIC; later than ordered where the order came late.
+        monotonic_ns: u64,
+    },
+    /// A piece of a delta.
+    Delta(DeltaFrame),
+    /// The last delta was cut: the shard is done.
+    Finished {
+        /// Its number.
+        last_seq: Seq,
+    },
+    /// The agent could not do its part.
+    Fault {
+        /// A word for machines.
+        code: String,
+        /// A sentence for people: what, and the way out.
+        message: String,
+    },
+    /// The agent was told to leave.
+    Draining,
+}
+
+/// What the agent knows of the run when a stream begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Welcome {
+    /// The process that answers.
+    pub incarnation: Incarnation,
+    /// How far its shard is.
+    pub state: ShardState,
+    /// Since the shard's start.
+    pub run_time: RunTime,
+    /// The oldest delta that it still keeps; 0: none.
+    pub first_unacked: Seq,
+}
+
+/// How far an agent's shard is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardState {
+    /// Nothing is known of the run.
+    New,
+    /// Compiled, waiting for its start.
+    Prepared,
+    /// Load goes.
+    Running,
+    /// Load is over; deltas may still wait for their acknowledgement.
+    Finished,
+}
+
+/// A piece of an encoded delta.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaFrame {
+    /// The delta's number.
+    pub seq: Seq,
+    /// From 0.
+    pub index: u32,
+    /// Pieces of this delta.
+    pub count: u32,
+    /// The bytes.
+    pub body: Bytes,
+}
+
+/// The most bytes of a delta in one frame.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// The most deltas that are sent and not acknowledged; what comes meanwhile is folded into one.
+pub const UNACKED_MAX: usize = 8;
+
+impl DeltaFrame {
+    /// Cuts a delta's bytes into frames of at most [`FRAME_BYTES_MAX`].
+    pub fn cut(seq: Seq, body: Bytes) -> Vec<Self> {
+        let count = body.len().div_ceil(FRAME_BYTES_MAX).max(1) as u32;
+        (0..count)
+            .map(|index| {
+                let from = index as usize * FRAME_BYTES_MAX;
+                Self { seq, index, count, body: body.slice(from..body.len().min(from + FRAME_BYTES_MAX)) }
+            })
+            .collect()
+    }
+}

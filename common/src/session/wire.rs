@@ -1,0 +1,148 @@
+//! Orders and reports to protobuf and back.
+
+use volcanion_proto::v1 as pb;
+
+use super::{DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
+use crate::ids::{AgentId, Epoch, Incarnation, Seq};
+use crate::units::{Micros, RunTime};
+
+/// A message that this version cannot read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message without a legal {0}; is the other side of another version?")]
+pub struct UnreadableMessage(&'static str);
+
+impl From<Order> for pb::Order {
+    fn from(order: Order) -> Self {
+        use pb::order::Order as Body;
+        let body = match order {
+            Order::Hello(hello) => Body::Hello(pb::Hello {
+                run_id: hello.run.to_string(),
+                epoch: hello.epoch.0,
+                agent_id: hello.agent.0,
+                incarnation: hello.incarnation.0,
+                last_seq: hello.last_seq.0,
+            }),
+            Order::Prepare { sealed_shard, seal } => {
+                Body::Prepare(pb::Prepare { sealed_shard: sealed_shard.to_vec(), seal: seal.to_vec() })
+            }
+            Order::StartAt { monotonic_ns } => Body::StartAt(pb::StartAt { monotonic_ns }),
+            Order::Stop { why, graceful } => {
+                let why = match why {
+                    StopWhy::Cancelled => pb::stop::Why::Cancelled,
+                    StopWhy::Threshold => pb::stop::Why::Threshold,
+                    StopWhy::Failed => pb::stop::Why::Failed,
+                };
+                Body::Stop(pb::Stop { why: why.into(), graceful_us: graceful.0 })
+            }
+            Order::Ack(seq) => Body::Ack(pb::Ack { seq: seq.0 }),
+            Order::Alive => Body::Alive(pb::Alive {}),
+            Order::Release => Body::Release(pb::Release {}),
+        };
+        Self { order: Some(body) }
+    }
+}
+
+impl TryFrom<pb::Order> for Order {
+    type Error = UnreadableMessage;
+
+    fn try_from(message: pb::Order) -> Result<Self, UnreadableMessage> {
+        use pb::order::Order as Body;
+        Ok(match message.order.ok_or(UnreadableMessage("order"))? {
+            Body::Hello(hello) => Self::Hello(Hello {
+                run: hello.run_id.parse().map_err(|_| UnreadableMessage("run_id"))?,
+                epoch: Epoch(hello.epoch),
+                agent: AgentId(hello.agent_id),
+                incarnation: Incarnation(hello.incarnation),
+                last_seq: Seq(hello.last_seq),
+            }),
+            Body::Prepare(prepare) => {
+                Self::Prepare { sealed_shard: prepare.sealed_shard.into(), seal: prepare.seal.into() }
+            }
+            Body::StartAt(start) => Self::StartAt { monotonic_ns: start.monotonic_ns },
+            Body::Stop(stop) => Self::Stop {
+                why: match stop.why() {
+                    pb::stop::Why::Cancelled => StopWhy::Cancelled,
+                    pb::stop::Why::Threshold => StopWhy::Threshold,
+                    pb::stop::Why::Failed => StopWhy::Failed,
+                    pb::stop::Why::Unspecified => return Err(UnreadableMessage("why")),
+                },
+                graceful: Micros(stop.graceful_us),
+            },
+            Body::Ack(ack) => Self::Ack(Seq(ack.seq)),
+            Body::Alive(pb::Alive {}) => Self::Alive,
+            Body::Release(pb::Release {}) => Self::Release,
+        })
+    }
+}
+
+impl From<Report> for pb::Report {
+    fn from(report: Report) -> Self {
+        use pb::report::Report as Body;
+        let body = match report {
+            Report::Welcome(welcome) => {
+                let state = match welcome.state {
+                    ShardState::New => pb::welcome::State::New,
+                    ShardState::Prepared => pb::welcome::State::Prepared,
+                    ShardState::Running => pb::welcome::State::Running,
+                    ShardState::Finished => pb::welcome::State::Finished,
+                };
+                Body::Welcome(pb::Welcome {
+                    incarnation: welcome.incarnation.0,
+                    state: state.into(),
+                    run_time_us: welcome.run_time.0,
+                    first_unacked: welcome.first_unacked.0,
+                })
+            }
+            Report::Prepared { cores } => Body::Prepared(pb::Prepared { cores }),
+            Report::Started { monotonic_ns } => Body::Started(pb::Started { monotonic_ns }),
+            Report::Delta(frame) => Body::Delta(pb::DeltaFrame {
+                seq: frame.seq.0,
+                index: frame.index,
+                count: frame.count,
+                body: frame.body,
+            }),
+            Report::Finished { last_seq } => Body::Finished(pb::Finished { last_seq: last_seq.0 }),
+            Report::Fault { code, message } => Body::Fault(pb::Fault { code, message }),
+            Report::Draining => Body::Draining(pb::Draining {}),
+        };
+        Self { report: Some(body) }
+    }
+}
+
+impl TryFrom<pb::Report> for Report {
+    type Error = UnreadableMessage;
+
+    fn try_from(message: pb::Report) -> Result<Self, UnreadableMessage> {
+        use pb::report::Report as Body;
+        Ok(match message.report.ok_or(UnreadableMessage("report"))? {
+            Body::Welcome(welcome) => Self::Welcome(Welcome {
+                incarnation: Incarnation(welcome.incarnation),
+                state: match welcome.state() {
+                    pb::welcome::State::New => ShardState::New,
+                    pb::welcome::State::Prepared => ShardState::Prepared,
+                    pb::welcome::State::Running => ShardState::Running,
+                    pb::welcome::State::Finished => ShardState::Finished,
+                    pb::welcome::State::Unspecified => return Err(UnreadableMessage("state")),
+                },
+                run_time: RunTime(welcome.run_time_us),
+                first_unacked: Seq(welcome.first_unacked),
+            }),
+            Body::Prepared(prepared) => Self::Prepared { cores: prepared.cores },
+            Body::Started(started) => Self::Started { monotonic_ns: started.monotonic_ns },
+            Body::Delta(frame) => {
+                if frame.index >= frame.count || frame.body.len() > super::FRAME_BYTES_MAX {
+                    return Err(UnreadableMessage("frame"));
+                }
+                Self::Delta(DeltaFrame {
+                    seq: Seq(frame.seq),
+                    index: frame.index,
+                    count: frame.count,
+                    body: frame.body,
+                })
+            }
+            Body::Finished(finished) => Self::Finished { last_seq: Seq(finished.last_seq) },
+            Body::Fault(fault) => Self::Fault { code: fault.code, message: fault.message },
+            Body::Draining(pb::Draining {}) => Self::Draining,
+        })
+    }
+}

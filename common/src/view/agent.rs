@@ -1,0 +1,33 @@
+//! An agent as `GET /agents` shows it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A registered agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentView {
+    /// Its name.
+    pub id: String,
+    /// Which process of that name: another one after each start.
+    pub incarnation: u64,
+    /// `HOST:PORT` of its gRPC.
+    pub address: String,
+    /// The program's version.
+    pub version: String,
+    /// For a plan's choice.
+    pub labels: BTreeMap<String, String>,
+    /// Load cores.
+    pub cores: u32,
+    /// Its weight beside other agents.
+    pub capacity: f64,
+    /// `ready`, `busy` or `draining`.
+    pub state: String,
+    /// Runs that it carries now.
+    pub load: u32,
+    /// Its monotonic clock minus the master's, in microseconds; absent until it was measured.
+    pub clock_offset_us: Option<i64>,
+    /// The round trip of that measurement, in microseconds; half of it bounds the error.
+    pub round_trip_us: Option<u64>,
+}

@@ -1,0 +1,86 @@
+//! A run as REST shows it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// Waits for agents.
+    Queued,
+    /// Agents compile their shards.
+    Preparing,
+    /// Load goes.
+    Running,
+    /// No new iterations; what is in flight ends.
+    Stopping,
+    /// Ended as planned, every threshold held.
+    Completed,
+    /// Ended because somebody asked for it.
+    Cancelled,
+    /// Ended with a broken threshold, or could not go on.
+    Failed,
+}
+
+impl RunStatus {
+    /// Whether the run is over for ever.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Cancelled | Self::Failed)
+    }
+
+    /// The name in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StopReason {
+    /// The plan was done.
+    Completed,
+    /// Somebody asked for it.
+    Cancelled,
+    /// It could not go on; `message` says why.
+    Failed,
+    /// A threshold was broken, in the run or judged at its end.
+    Threshold,
+    /// Its master or its agents were lost, and nobody could take it up.
+    Lost,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunView {
+    /// The run.
+    pub id: Uuid,
+    /// The plan that it executes; the run keeps a copy, so the plan may change or go.
+    pub plan_id: Uuid,
+    /// The plan's name at the start.
+    pub plan_name: String,
+    /// How far it is.
+    pub status: RunStatus,
+    /// Why it ended; absent before.
+    pub stop_reason: Option<StopReason>,
+    /// What there is to say about its end, for people.
+    pub message: Option<String>,
+    /// When it was asked for (RFC 3339).
+    pub created_at: String,
+    /// When its load begins or began (RFC 3339).
+    pub start_at: Option<String>,
+    /// When it ended (RFC 3339).
+    pub ended_at: Option<String>,
+    /// Planned length of the load in milliseconds.
+    pub planned_duration_ms: u64,
+}
