@@ -39,9 +39,9 @@ impl Micros {
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis * 1_000)
     }
-    /// Nanoseconds.
+    /// Nanoseconds, held at the greatest value: the wire may bring any number.
     pub const fn as_nanos(self) -> u64 {
-        self.0 * 1_000
+        self.0.saturating_mul(1_000)
     }
     /// Fractional milliseconds.
     pub fn as_millis_f64(self) -> f64 {
@@ -85,7 +85,11 @@ impl FromStr for Micros {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let wrong = || UnitError(format!("`{text}` is not a duration; write a number with its unit, such as 250ms, 10s, 1m30s or 2h"));
+        let wrong = || {
+            UnitError(format!(
+                "`{text}` is not a duration; write a number with its unit, such as 250ms, 10s, 1m30s or 2h"
+            ))
+        };
         let mut rest = text.trim();
         if rest.is_empty() {
             return Err(wrong());
@@ -121,7 +125,14 @@ impl fmt::Display for Micros {
             return f.write_str("0s");
         }
         let mut rest = self.0;
-        for (unit_us, unit) in [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")] {
+        for (unit_us, unit) in [
+            (86_400_000_000, "d"),
+            (3_600_000_000, "h"),
+            (60_000_000, "m"),
+            (1_000_000, "s"),
+            (1_000, "ms"),
+            (1, "us"),
+        ] {
             if rest >= unit_us {
                 write!(f, "{}{unit}", rest / unit_us)?;
                 rest %= unit_us;
@@ -181,7 +192,11 @@ impl FromStr for Rate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let wrong = || UnitError(format!("`{text}` is not a rate; write a number and its unit, such as 500/s, 90/m or 12/h, with at most six decimals"));
+        let wrong = || {
+            UnitError(format!(
+                "`{text}` is not a rate; write a number and its unit, such as 500/s, 90/m or 12/h, with at most six decimals"
+            ))
+        };
         let (number, unit) = text.trim().split_once('/').ok_or_else(wrong)?;
         let per_hour: u128 = match unit.trim() {
             "s" | "sec" | "second" => 3_600,
@@ -250,6 +265,12 @@ mod tests {
         for wrong in ["", "10", "s", "-1s", "1e3s", "10 parsecs", "400d", "1.0000001s"] {
             assert!(wrong.parse::<Micros>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn no_number_from_the_wire_overflows() {
+        assert_eq!(Micros(u64::MAX).as_nanos(), u64::MAX);
+        assert_eq!(Micros(7).as_nanos(), 7_000);
     }
 
     #[test]

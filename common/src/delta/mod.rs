@@ -92,7 +92,10 @@ pub struct Warning {
 impl Delta {
     /// Whether nothing happened in it.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty() && self.scenarios.is_empty() && self.errors.is_empty() && self.warnings.is_empty()
+        self.series.is_empty()
+            && self.scenarios.is_empty()
+            && self.errors.is_empty()
+            && self.warnings.is_empty()
     }
 
     /// Adds what happened elsewhere at the same time or at another time; the span becomes the least that holds both.
@@ -114,7 +117,8 @@ impl Delta {
         }
         self.process.add(&other.process, same, later);
         for warning in &other.warnings {
-            if !self.warnings.iter().any(|ours| ours.code == warning.code && ours.message == warning.message) {
+            if !self.warnings.iter().any(|ours| ours.code == warning.code && ours.message == warning.message)
+            {
                 self.warnings.push(warning.clone());
             }
         }

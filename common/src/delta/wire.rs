@@ -42,7 +42,11 @@ fn to_proto(delta: &Delta) -> pb::Delta {
         from_us: delta.from.0,
         to_us: delta.to.0,
         series: delta.series.iter().map(|(key, series)| series_to_proto(*key, series)).collect(),
-        scenarios: delta.scenarios.iter().map(|(index, scenario)| scenario_to_proto(*index, scenario)).collect(),
+        scenarios: delta
+            .scenarios
+            .iter()
+            .map(|(index, scenario)| scenario_to_proto(*index, scenario))
+            .collect(),
         errors: delta
             .errors
             .iter()

@@ -30,7 +30,9 @@ pub enum DistributionError {
     #[error("not a V2 histogram: {0}")]
     Encoding(String),
     /// A histogram of other bounds than ours.
-    #[error("a histogram of {digits} significant digits up to {max_us} µs, where 3 digits up to an hour are spoken")]
+    #[error(
+        "a histogram of {digits} significant digits up to {max_us} µs, where 3 digits up to an hour are spoken"
+    )]
     Bounds {
         /// Its digits.
         digits: u8,
@@ -44,8 +46,10 @@ impl Distribution {
     pub fn record(&mut self, value: Micros) {
         let value_us = value.0.min(MAX_US);
         let histogram = self.histogram.get_or_insert_with(empty);
-        // Nought is counted in the lowest bucket. The histogram resizes itself, so no value is out of its range.
-        histogram.saturating_record(value_us.max(1));
+        // Nought is counted in the lowest bucket. The histogram resizes itself (its `saturating_record` would not: it
+        // clamps to the range that there is), so no value is out of its range.
+        let recorded = histogram.record(value_us.max(1));
+        debug_assert!(recorded.is_ok(), "a histogram that resizes itself takes every value");
         if self.sum_us == 0 && histogram.len() == 1 {
             self.min_us = value_us;
         }
@@ -150,7 +154,10 @@ impl Distribution {
         let mut histogram: Histogram<u64> = Deserializer::new()
             .deserialize(&mut &bytes[..])
             .map_err(|error| DistributionError::Encoding(format!("{error:?}")))?;
-        if histogram.sigfig() != SIGNIFICANT_DIGITS || histogram.low() != 1 || histogram.max() > MAX_US + MAX_US / 1_000 {
+        if histogram.sigfig() != SIGNIFICANT_DIGITS
+            || histogram.low() != 1
+            || histogram.max() > MAX_US + MAX_US / 1_000
+        {
             return Err(DistributionError::Bounds { digits: histogram.sigfig(), max_us: histogram.max() });
         }
         histogram.auto(true);
@@ -161,7 +168,8 @@ impl Distribution {
 impl PartialEq for Distribution {
     /// Equal values, whatever memory holds them.
     fn eq(&self, other: &Self) -> bool {
-        (self.count(), self.sum_us, self.min_us, self.max_us) == (other.count(), other.sum_us, other.min_us, other.max_us)
+        (self.count(), self.sum_us, self.min_us, self.max_us)
+            == (other.count(), other.sum_us, other.min_us, other.max_us)
             && match (&self.histogram, &other.histogram) {
                 (Some(a), Some(b)) => a == b,
                 _ => true,
@@ -170,7 +178,8 @@ impl PartialEq for Distribution {
 }
 
 fn empty() -> Box<Histogram<u64>> {
-    let mut histogram = Histogram::new_with_bounds(1, 2, SIGNIFICANT_DIGITS).expect("1 to 2 with 3 digits is a legal range");
+    let mut histogram =
+        Histogram::new_with_bounds(1, 2, SIGNIFICANT_DIGITS).expect("1 to 2 with 3 digits is a legal range");
     histogram.auto(true);
     Box::new(histogram)
 }
@@ -214,6 +223,16 @@ mod tests {
         assert_eq!((d.min_us(), d.max_us(), d.sum_us()), (7, 1_234_567, 1_324_573));
         assert_eq!(d.percentile_us(100.0), 1_234_567);
         assert_eq!(of(&[]).percentile_us(99.0), 0);
+    }
+
+    #[test]
+    fn great_values_stay_apart() {
+        let d = of(&[100, 40_000, 3_000_000]);
+        assert_eq!(
+            (d.percentile_us(30.0), d.count_at_most(Micros(250)), d.count_at_most(Micros(50_000))),
+            (100, 1, 2)
+        );
+        assert!(d.percentile_us(60.0).abs_diff(40_000) <= 40);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What clients read: the JSON documents of REST, which the command line reads too.
 
 pub mod agent;
+pub mod interval;
 pub mod metrics;
 pub mod problem_details;
 pub mod run;
 
 pub use agent::AgentView;
+pub use interval::IntervalView;
 pub use metrics::Metrics;
 pub use problem_details::{ErrorCode, ProblemDetails};
 pub use run::{RunStatus, RunView, StopReason};

@@ -25,8 +25,14 @@ pub enum ErrorCode {
     NoAgents,
     /// No master leads at this moment.
     NoLeader,
+    /// An agent does not answer, says no, or has just left.
+    AgentUnavailable,
     /// The input is too large.
     TooLarge,
+    /// There is such a path, but not with this method.
+    MethodNotAllowed,
+    /// The body is of a kind that is not read here.
+    UnsupportedMediaType,
     /// Our fault.
     InternalError,
 }
@@ -39,11 +45,13 @@ impl ErrorCode {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::Conflict => 409,
             Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
             Self::RateLimited => 429,
             Self::InternalError => 500,
-            Self::NoAgents | Self::NoLeader => 503,
+            Self::NoAgents | Self::NoLeader | Self::AgentUnavailable => 503,
         }
     }
 
@@ -58,7 +66,10 @@ impl ErrorCode {
             Self::RateLimited => "Too many requests",
             Self::NoAgents => "No agent can take the run",
             Self::NoLeader => "No master leads",
+            Self::AgentUnavailable => "The agent does not do it now",
             Self::TooLarge => "The input is too large",
+            Self::MethodNotAllowed => "No such method here",
+            Self::UnsupportedMediaType => "Not a kind of body that is read here",
             Self::InternalError => "Internal error",
         }
     }
@@ -74,7 +85,10 @@ impl ErrorCode {
             Self::RateLimited => "rate_limited",
             Self::NoAgents => "no_agents",
             Self::NoLeader => "no_leader",
+            Self::AgentUnavailable => "agent_unavailable",
             Self::TooLarge => "too_large",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InternalError => "internal_error",
         }
     }
@@ -116,7 +130,11 @@ impl ProblemDetails {
     pub fn invalid(errors: Vec<Problem>) -> Self {
         let detail = match errors.as_slice() {
             [one] => one.to_string(),
-            many => format!("{} problems: {}", many.len(), many.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+            many => format!(
+                "{} problems: {}",
+                many.len(),
+                many.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            ),
         };
         Self { errors, ..Self::new(ErrorCode::ValidationError, detail) }
     }
