@@ -107,7 +107,9 @@ impl Executor {
     pub fn duration(&self) -> Micros {
         match self {
             Self::ConstantVus { duration, .. } | Self::ConstantArrivalRate { duration, .. } => *duration,
-            Self::PerVuIterations { max_duration, .. } | Self::SharedIterations { max_duration, .. } => *max_duration,
+            Self::PerVuIterations { max_duration, .. } | Self::SharedIterations { max_duration, .. } => {
+                *max_duration
+            }
             Self::RampingVus { stages, .. } => total(stages),
             Self::RampingArrivalRate { stages, .. } => total(stages),
         }
@@ -116,7 +118,9 @@ impl Executor {
     /// The most VUs that there are at any time.
     pub fn max_vus(&self) -> u64 {
         match self {
-            Self::ConstantVus { vus, .. } | Self::PerVuIterations { vus, .. } | Self::SharedIterations { vus, .. } => *vus,
+            Self::ConstantVus { vus, .. }
+            | Self::PerVuIterations { vus, .. }
+            | Self::SharedIterations { vus, .. } => *vus,
             Self::RampingVus { start_vus, stages, .. } => {
                 stages.iter().map(|stage| stage.target).fold(*start_vus, u64::max)
             }

@@ -3,8 +3,14 @@
 //! Taken from documents by [`document`] and [`simple`], checked by [`crate::validate`]. A plan holds no position, no
 //! default left open and no unparsed text: what is here is resolved.
 
+mod decode;
 pub mod document;
+mod encode;
 pub mod executor;
+mod fields;
+mod full;
+mod json;
+pub(crate) mod node;
 pub mod profile;
 pub mod request;
 pub mod scenario;
@@ -12,6 +18,7 @@ pub mod simple;
 pub mod suggest;
 pub mod template;
 pub mod threshold;
+mod yaml;
 
 use std::collections::BTreeMap;
 
@@ -112,7 +119,11 @@ impl Plan {
 
     /// When the last scenario starts its last iteration at the latest, counted from the run's start.
     pub fn duration(&self) -> Micros {
-        self.scenarios.iter().map(|s| s.start_time.saturating_add(s.executor.duration())).max().unwrap_or_default()
+        self.scenarios
+            .iter()
+            .map(|s| s.start_time.saturating_add(s.executor.duration()))
+            .max()
+            .unwrap_or_default()
     }
 
     /// The longest that iterations in flight at the planned end may go on.

@@ -2,12 +2,16 @@
 //!
 //! `p(95) < 300ms`, `error_rate{step=login} < 1%`, `rps > 100`, `avg <= 50ms`, `dropped == 0`.
 
+mod parse;
+
 use crate::units::Micros;
+pub use parse::ThresholdError;
+pub(crate) use parse::cut;
 
 /// A rule, and how it is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
-    /// As written, with single spaces.
+    /// In its canonical form: single spaces, `p(95)`, the bound as written.
     pub expr: String,
     /// What is measured.
     pub metric: Metric,
@@ -23,6 +27,19 @@ pub struct Threshold {
     pub grace: Micros,
     /// Judge the newest so long only, for `abort`; since the start where absent.
     pub window: Option<Micros>,
+}
+
+impl Threshold {
+    /// Reads a rule: `METRIC [{step=NAME}] COMPARISON BOUND`, judged at the end of the run.
+    ///
+    /// METRIC is `p(95)` (or `p95`), `min`, `avg`, `med`, `max` with a bound such as `300ms`; `error_rate` with `1%` or
+    /// `0.01`; `rps` with `100` or `100/s`; `failed`, `requests` or `dropped` with a count.
+    ///
+    /// # Errors
+    /// What of it cannot be read, and what could.
+    pub fn parse(text: &str) -> Result<Self, ThresholdError> {
+        parse::threshold(text)
+    }
 }
 
 /// What a rule measures. Times are response times.
@@ -78,3 +95,6 @@ impl Comparison {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Valid plans of every shape, for property tests.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::plan::executor::{Arrival, Executor, OpenLoop, Stage, WhenBusy};
+use crate::plan::template::{Piece, Template};
+use crate::plan::{
+    AgentChoice, Header, HttpOptions, HttpVersion, Load, OnAgentLoss, Plan, Request, RequestStep, Scenario,
+    Step, Threshold, TlsOptions,
+};
+use crate::units::{Micros, Rate};
+
+/// Any plan that keeps the rules.
+pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
+    let first = (
+        "[a-zA-Zäß€ ]{0,20}[a-z]",
+        option::of(Just("https://shop.example.com/base/".to_owned())),
+        time(1_000, 3_600_000_000),
+        vec(header(), 0..4),
+        http(),
+        btree_map("[a-z_][a-z0-9_]{0,5}", "[ -~äß\"{}]{0,12}", 0..4),
+        agents(),
+        any::<(bool, bool)>(),
+        prop_oneof![Just(OnAgentLoss::Redistribute), Just(OnAgentLoss::Continue), Just(OnAgentLoss::Abort)],
+    );
+    let second = (
+        vec((100_u16..400, 400_u16..1000), 1..3),
+        time(100_000, 60_000_000),
+        vec((executor(), time(0, DAY_US), time(0, DAY_US), vec(step(), 0..3), step_request()), 1..4),
+        vec(threshold(), 0..4),
+    );
+    (first, second).prop_map(|(first, (success_status, interval, scenarios, thresholds))| {
+        let (name, target, timeout, headers, http, mut variables, agents, (is_total, elastic), on_agent_loss) = first;
+        variables.insert("x".to_owned(), "a-b".to_owned());
+        let mut number = 0;
+        let is_whole = target.is_none();
+        let scenarios = scenarios.into_iter().enumerate().map(|(index, (executor, start_time, graceful_stop, mut steps, last))| {
+            steps.push(Step::Request(Box::new(last)));
+            for step in &mut steps {
+                if let Step::Request(step) = step {
+                    step.name = format!("{}{number}", step.name);
+                    number += 1;
+                    if is_whole {
+                        let path = std::mem::replace(&mut step.request.url, Template::literal("http://h:1"));
+                        step.request.url.append(path);
+                    }
+                }
+            }
+            Scenario { name: format!("s {index}"), executor, start_time, graceful_stop, steps }
+        });
+        let load = if is_total { Load::Total } else { Load::PerAgent };
+        let mut plan = Plan {
+            name, target, timeout, headers, http, variables, agents, load, elastic, on_agent_loss, success_status,
+            interval, thresholds, scenarios: Vec::new(),
+        };
+        plan.scenarios = scenarios.collect();
+        for threshold in &mut plan.thresholds {
+            threshold.window = threshold.window.map(|window| window.max(interval));
+        }
+        plan
+    })
+}
+
+const DAY_US: u64 = 86_400_000_000;
+
+fn time(least: u64, most: u64) -> impl Strategy<Value = Micros> {
+    (least..=most).prop_map(Micros)
+}
+
+fn template(literal: &'static str) -> impl Strategy<Value = Template> {
+    vec((literal, any::<bool>()), 0..4).prop_map(|pieces| {
+        let mut template = Template::default();
+        for (text, has_hole) in pieces {
+            template.push_literal(&text);
+            if has_hole {
+                template.pieces.push(Piece::Variable("x".to_owned()));
+            }
+        }
+        template
+    })
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    ("x-[a-zA-Z0-9-]{0,8}", template("[ -z|~]{0,8}")).prop_map(|(name, value)| Header { name, value })
+}
+
+fn http() -> impl Strategy<Value = HttpOptions> {
+    any::<(bool, bool, bool)>().prop_map(|(auto, no_keep_alive, insecure)| HttpOptions {
+        version: if auto { HttpVersion::Auto } else { HttpVersion::Http1 },
+        no_keep_alive,
+        tls: TlsOptions { insecure, ca_pem: None },
+    })
+}
+
+fn agents() -> impl Strategy<Value = AgentChoice> {
+    (option::of(1_u32..100), btree_map("[a-z]{1,5}", "[a-z.]{0,5}", 0..3), any::<bool>()).prop_map(
+        |(count, labels, exclusive): (_, BTreeMap<_, _>, _)| AgentChoice { count, labels, exclusive },
+    )
+}
+
+fn rate() -> impl Strategy<Value = Rate> {
+    prop_oneof![
+        (1..=10_000_u64).prop_map(Rate::per_second),
+        (1..=Rate::MAX.micro_per_hour()).prop_map(Rate::from_micro_per_hour)
+    ]
+}
+
+fn open() -> impl Strategy<Value = OpenLoop> {
+    (1..=10_000_000_u64, 0..=10_000_000_u64, any::<(bool, bool)>()).prop_map(
+        |(max_vus, pre, (uniform, drop))| OpenLoop {
+            arrival: if uniform { Arrival::Uniform } else { Arrival::Poisson },
+            pre_allocated_vus: pre.min(max_vus),
+            max_vus,
+            when_busy: if drop { WhenBusy::Drop } else { WhenBusy::Queue },
+        },
+    )
+}
+
+fn executor() -> impl Strategy<Value = Executor> {
+    let vus = || 1..=10_000_000_u64;
+    let length = || time(1_000, DAY_US);
+    let vu_stages = vec((length(), vus()), 1..5)
+        .prop_map(|stages| stages.into_iter().map(|(duration, target)| Stage { duration, target }).collect());
+    let rate_stages = vec((length(), rate()), 1..5)
+        .prop_map(|stages| stages.into_iter().map(|(duration, target)| Stage { duration, target }).collect());
+    prop_oneof![
+        (vus(), length()).prop_map(|(vus, duration)| Executor::ConstantVus { vus, duration }),
+        (0..=1_000_u64, vu_stages, time(0, DAY_US)).prop_map(|(start_vus, stages, graceful_ramp_down)| {
+            Executor::RampingVus { start_vus, stages, graceful_ramp_down }
+        }),
+        (vus(), 1..1_000_u64, length()).prop_map(|(vus, iterations, max_duration)| {
+            Executor::PerVuIterations { vus, iterations, max_duration }
+        }),
+        (vus(), 0..1_000_u64, length()).prop_map(|(vus, more, max_duration)| {
+            Executor::SharedIterations { vus, iterations: vus + more, max_duration }
+        }),
+        (rate(), length(), open()).prop_map(|(rate, duration, open)| Executor::ConstantArrivalRate {
+            rate,
+            duration,
+            open
+        }),
+        (rate(), rate_stages, open()).prop_map(|(start_rate, stages, open)| Executor::RampingArrivalRate {
+            start_rate,
+            stages,
+            open
+        }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        step_request().prop_map(|step| Step::Request(Box::new(step))),
+        (time(0, DAY_US), time(0, DAY_US)).prop_map(|(a, b)| Step::Think { least: a.min(b), most: a.max(b) }),
+    ]
+}
+
+fn step_request() -> impl Strategy<Value = RequestStep> {
+    let url = template("[a-z0-9/?=&]{0,6}").prop_map(|rest| {
+        let mut url = Template::literal("/p");
+        url.append(rest);
+        url
+    });
+    let body = option::of(template("[ -~äß\n\"{}]{0,20}"));
+    (
+        "[a-z {}\"\\\\]{1,8}",
+        "(GET|POST|PURGE|custom)",
+        url,
+        vec(header(), 0..3),
+        body,
+        option::of(time(1_000, 3_600_000_000)),
+    )
+        .prop_map(|(name, method, url, headers, body, timeout)| RequestStep {
+            name,
+            request: Request { method, url, headers, body },
+            timeout,
+        })
+}
+
+fn threshold() -> impl Strategy<Value = Threshold> {
+    let rule = prop_oneof![
+        (0..=1000_u32, 1..100_000_u32).prop_map(|(p, us)| format!("p({}) < {us}us", f64::from(p) / 10.0)),
+        Just("med<=1.5s".to_owned()),
+        Just("error_rate <= 0.5%".to_owned()),
+        Just("rps>=100/s".to_owned()),
+        Just("dropped == 0".to_owned()),
+    ];
+    (rule, any::<bool>(), time(0, DAY_US), option::of(time(100_000, 3_600_000_000))).prop_map(
+        |(rule, abort, grace, window)| {
+            let rule = Threshold::parse(&rule).unwrap();
+            if abort { Threshold { abort, grace, window, ..rule } } else { rule }
+        },
+    )
+}
