@@ -1,1 +1,3 @@
-//! placeholder
+//! Rules for sockets of our own.
+
+pub mod listen;

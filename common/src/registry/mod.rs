@@ -2,7 +2,8 @@
 //!
 //! Two implementations: [`etcd`] for a cluster, [`local`] within one process. No other code knows which it has.
 
-pub mod contract;
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod etcd;
 pub mod local;
 pub mod member;
@@ -28,7 +29,7 @@ pub trait Registry: Send + Sync + 'static {
     async fn watch(&self) -> Result<watch::Receiver<Fleet>, RegistryError>;
 }
 
-/// One member's own entry.
+/// One member's own entry. Dropped without [`Membership::leave`], as in a process that dies, the entry stays until its lease ends.
 #[async_trait]
 pub trait Membership: Send + Sync {
     /// Replaces the entry's value; where the registry cannot be reached now, as soon as it can.

@@ -1,0 +1,67 @@
+//! No open listening without credentials: whoever reaches an unprotected port could start a load.
+
+use std::net::SocketAddr;
+
+/// An address that is refused; says what would let it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "refusing to listen on {address} without credentials, as whoever reaches it could start a load; \
+     give a key, listen on 127.0.0.1, or say {flag}"
+)]
+pub struct ListenError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// The flag that would let it.
+    pub flag: String,
+}
+
+/// Whether it is safe to listen on `address`: it is loopback, or there are credentials, or the user said by the flag named
+/// `flag` that it shall be open.
+///
+/// # Errors
+/// None of these holds.
+pub fn check(
+    address: SocketAddr,
+    has_credentials: bool,
+    is_allowed: bool,
+    flag: &str,
+) -> Result<(), ListenError> {
+    if is_loopback(address) || has_credentials || is_allowed {
+        Ok(())
+    } else {
+        Err(ListenError { address, flag: flag.to_owned() })
+    }
+}
+
+/// Whether only this machine reaches the address. An IPv4 address within an IPv6 one counts as what it is.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_open_to_all() {
+        let check = |address: &str, has_credentials, is_allowed| {
+            super::check(address.parse().unwrap(), has_credentials, is_allowed, "--allow-unauthenticated")
+                .is_ok()
+        };
+        for loopback in ["127.0.0.1:80", "127.8.8.8:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(check(loopback, false, false), "{loopback}");
+        }
+        for open in ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "[::ffff:10.0.0.1]:80"] {
+            assert!(!check(open, false, false), "{open}");
+            assert!(check(open, true, false) && check(open, false, true), "{open}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_names_the_way_out() {
+        let error =
+            check("0.0.0.0:7070".parse().unwrap(), false, false, "--allow-unauthenticated").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("0.0.0.0:7070") && text.contains("--allow-unauthenticated"), "{text}");
+    }
+}

@@ -1,0 +1,188 @@
+//! The members as etcd shows them: listed at a revision, then watched from the next one on.
+//!
+//! Whatever ends a watch (a compaction, a lost connection, etcd's own cancelling) leads to a new list, so a missed event
+//! cannot leave a member that is not there. While etcd does not answer, the members last seen stay, marked
+//! as not connected. An entry that cannot be read is left out and logged.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Client, Event, EventType, GetOptions, KeyValue, WatchOptions};
+use tokio::sync::watch::{self, Receiver, Sender};
+use tokio::time::MissedTickBehavior;
+
+use super::dial::{Backoff, CALL_LIMIT, CallError, Complaint, Dialer, within};
+use crate::ids::AgentId;
+use crate::registry::{Fleet, Member, RegistryError};
+
+/// How often one asks whether etcd is there, by a read that needs its quorum.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const LIST_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a watch is over.
+#[derive(Debug)]
+pub(super) enum WatchEnd {
+    /// etcd ended it, as where its revision was compacted away.
+    Cancelled(String),
+    Call(CallError),
+}
+
+impl From<CallError> for WatchEnd {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// Starts a task that keeps the returned fleet true until its last receiver is dropped.
+///
+/// # Errors
+/// etcd refuses us.
+pub(super) async fn start(dialer: Arc<Dialer>) -> Result<Receiver<Fleet>, RegistryError> {
+    let (mut watcher, fleet) = Watcher::new(dialer);
+    match watcher.list().await {
+        Err(error) if error.is_final() => return Err(error.into()),
+        Err(error) => watcher.complaint.failed("listing the agents", &error),
+        Ok(_) => {}
+    }
+    tokio::spawn(watcher.run());
+    Ok(fleet)
+}
+
+/// Follows one prefix.
+pub(super) struct Watcher {
+    dialer: Arc<Dialer>,
+    fleet: Sender<Fleet>,
+    /// The members as they shall be shown next.
+    members: BTreeMap<AgentId, Member>,
+    complaint: Complaint,
+}
+
+impl Watcher {
+    pub(super) fn new(dialer: Arc<Dialer>) -> (Self, Receiver<Fleet>) {
+        let (fleet, receiver) = watch::channel(Fleet::default());
+        let watcher = Self { dialer, fleet, members: BTreeMap::new(), complaint: Complaint::default() };
+        (watcher, receiver)
+    }
+
+    async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let fleet = self.fleet.clone();
+        loop {
+            let end = tokio::select! {
+                // Nothing is half-done in a watch that nobody wants any more.
+                () = fleet.closed() => return,
+                end = self.round(&mut backoff) => end,
+            };
+            match end {
+                Ok(never) => match never {},
+                Err(WatchEnd::Cancelled(reason)) => {
+                    tracing::info!(reason, "etcd ended the watch; listing the agents anew")
+                }
+                Err(WatchEnd::Call(error)) => {
+                    self.complaint.failed("watching the agents", &error);
+                    self.fleet.send_if_modified(|fleet| std::mem::replace(&mut fleet.connected, false));
+                    self.dialer.turn_away();
+                }
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn round(&mut self, backoff: &mut Backoff) -> Result<Infallible, WatchEnd> {
+        let (client, revision) = self.list().await?;
+        self.complaint.succeeded("watching the agents");
+        backoff.reset();
+        self.follow(client, revision + 1).await
+    }
+
+    /// Takes the members as they are now; gives the revision at which they were.
+    pub(super) async fn list(&mut self) -> Result<(Client, i64), CallError> {
+        let mut client = self.dialer.client().await?;
+        let options = GetOptions::new().with_prefix();
+        let listed = within(LIST_LIMIT, client.get(self.dialer.agents.as_str(), Some(options))).await?;
+        self.members.clear();
+        for entry in listed.kvs() {
+            self.put(entry);
+        }
+        self.publish();
+        Ok((client, listed.header().map_or(0, |header| header.revision())))
+    }
+
+    /// Takes changes from a revision on.
+    pub(super) async fn follow(&mut self, mut client: Client, revision: i64) -> Result<Infallible, WatchEnd> {
+        let options = WatchOptions::new().with_prefix().with_start_revision(revision);
+        let mut changes =
+            within(CALL_LIMIT, client.watch(self.dialer.agents.as_str(), Some(options))).await?;
+        let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // Awaiting a message takes nothing out of the stream before it is whole.
+            tokio::select! {
+                change = changes.message() => {
+                    let change = change.map_err(CallError::from)?.ok_or(CallError::Ended)?;
+                    if change.canceled() {
+                        let compacted = change.compact_revision();
+                        return Err(WatchEnd::Cancelled(match change.cancel_reason() {
+                            "" if compacted > 0 => format!("revision {revision} was compacted, the first is {compacted}"),
+                            reason => reason.to_owned(),
+                        }));
+                    }
+                    if !change.events().is_empty() {
+                        change.events().iter().for_each(|event| self.apply(event));
+                        self.publish();
+                    }
+                }
+                _ = beats.tick() => {
+                    let options = GetOptions::new().with_prefix().with_count_only();
+                    within(2 * CALL_LIMIT, client.get(self.dialer.agents.as_str(), Some(options))).await?;
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let Some(entry) = event.kv() else { return };
+        match event.event_type() {
+            EventType::Put => self.put(entry),
+            EventType::Delete => {
+                if let Some(id) = self.id(entry) {
+                    self.members.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, entry: &KeyValue) {
+        let Some(id) = self.id(entry) else { return };
+        match serde_json::from_slice::<Member>(entry.value()) {
+            Ok(member) if member.id == id => {
+                self.members.insert(id, member);
+            }
+            Ok(member) => self.leave_out(&id, &format!("it names itself `{}`", member.id)),
+            Err(error) => self.leave_out(&id, &error.to_string()),
+        }
+    }
+
+    fn leave_out(&mut self, id: &AgentId, problem: &str) {
+        tracing::warn!(agent = %id, problem, "an agent's entry in etcd cannot be read; left out");
+        self.members.remove(id);
+    }
+
+    /// The name within the key; `None` for keys that are no agent's.
+    fn id(&self, entry: &KeyValue) -> Option<AgentId> {
+        let key = std::str::from_utf8(entry.key()).ok()?;
+        key.strip_prefix(self.dialer.agents.as_str()).filter(|name| !name.is_empty()).map(AgentId::from)
+    }
+
+    fn publish(&self) {
+        self.fleet.send_if_modified(|fleet| {
+            let is_new = !fleet.connected || *fleet.members != self.members;
+            if is_new {
+                *fleet = Fleet { members: Arc::new(self.members.clone()), connected: true };
+            }
+            is_new
+        });
+    }
+}
