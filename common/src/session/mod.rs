@@ -1,7 +1,9 @@
 //! What a session says: orders from the master down to an agent, reports from the agent up.
 //!
 //! Both state machines work on these types; [`wire`] turns them into protobuf and back, [`seal`] signs a Prepare.
+//! [`drain`] is the one order outside of a session.
 
+pub mod drain;
 pub mod seal;
 pub mod wire;
 

@@ -11,7 +11,9 @@ pub struct ClusterKey(hmac::Key);
 
 /// Why a key cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cluster key of {length} bytes is too short; give at least {KEY_BYTES_MIN}, for instance what `openssl rand -hex 32` prints")]
+#[error(
+    "a cluster key of {length} bytes is too short; give at least {KEY_BYTES_MIN}, for instance what `openssl rand -hex 32` prints"
+)]
 pub struct KeyTooShort {
     length: usize,
 }
@@ -36,6 +38,12 @@ impl ClusterKey {
     pub fn random() -> Self {
         let random = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
         Self(hmac::Key::new(hmac::HMAC_SHA256, &random))
+    }
+
+    /// The key of a cluster that has none: known to everybody, so it protects nothing. For loopback, and for listeners that
+    /// were opened by an explicit word.
+    pub fn open() -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, b"volcanion without a cluster key"))
     }
 
     /// Seals bytes.

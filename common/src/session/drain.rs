@@ -1,0 +1,75 @@
+//! The order to drain: take no new run, finish those that are there, stay.
+//!
+//! It is sealed as a Prepare is, over its bytes exactly as they are sent. Neither passes for the other: this one says its purpose and has no
+//! field besides its own, and a shard has no purpose and fields that this one lacks.
+
+use serde::{Deserialize, Serialize};
+
+use super::seal::ClusterKey;
+use crate::ids::{AgentId, Incarnation};
+
+/// To one process, for a short time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainOrder {
+    purpose: Purpose,
+    /// Who is to drain.
+    pub agent: AgentId,
+    /// Which process of that name; no other obeys.
+    pub incarnation: Incarnation,
+    /// Milliseconds since 1970 after which it is not obeyed any more.
+    pub expires_unix_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Purpose {
+    Drain,
+}
+
+impl DrainOrder {
+    /// An order to this process.
+    pub fn new(agent: AgentId, incarnation: Incarnation, expires_unix_ms: u64) -> Self {
+        Self { purpose: Purpose::Drain, agent, incarnation, expires_unix_ms }
+    }
+
+    /// Its bytes and their seal.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn sealed(&self, key: &ClusterKey) -> Result<(Vec<u8>, Vec<u8>), serde_json::Error> {
+        let bytes = serde_json::to_vec(self)?;
+        let seal = key.seal(&bytes);
+        Ok((bytes, seal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, RunId};
+    use crate::shard::Shard;
+
+    #[test]
+    fn a_shard_is_no_order_to_drain_and_the_other_way_round() {
+        let order = DrainOrder::new("a".into(), Incarnation(7), 1_000);
+        let (bytes, seal) = order.sealed(&ClusterKey::open()).unwrap();
+        assert!(ClusterKey::open().is_sealed(&bytes, &seal));
+        assert_eq!(serde_json::from_slice::<DrainOrder>(&bytes).unwrap(), order);
+        assert!(serde_json::from_slice::<Shard>(&bytes).is_err());
+        let shard = Shard {
+            run: RunId::new(),
+            epoch: Epoch(1),
+            agent: "a".into(),
+            incarnation: Incarnation(7),
+            expires_unix_ms: 1_000,
+            seed: 1,
+            plan: serde_json::json!({ "purpose": "drain" }),
+            scenarios: Vec::new(),
+        };
+        let mut shard = serde_json::to_value(&shard).unwrap();
+        assert!(serde_json::from_value::<DrainOrder>(shard.clone()).is_err());
+        shard["purpose"] = "drain".into();
+        assert!(serde_json::from_value::<DrainOrder>(shard).is_err());
+    }
+}
