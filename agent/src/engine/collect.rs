@@ -1,0 +1,166 @@
+//! The collector: what the cores hand over → the load's events, on a thread of its own.
+//!
+//! No core ever waits for it, and it waits for its reader only at the very end: while the reader is behind, deltas that
+//! were not given out yet are folded into one. It also sees a core die, ends the others, and says so.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use volcanion_common::delta::Delta;
+
+use super::EngineEvent;
+use super::steering::Steering;
+use crate::delta::cut::{Cut, Cutter, Part};
+use crate::prepare::Program;
+use crate::record::Recorder;
+use crate::record::process;
+use crate::record::saturation::Saturation;
+
+/// What a core says.
+#[derive(Debug)]
+pub enum Message {
+    /// It waits for its start.
+    Ready,
+    /// It has begun.
+    Started { at_ns: u64 },
+    /// What it did.
+    Part(Box<Part>),
+    /// Its thread ends; the last message.
+    Ended { core: usize, result: Result<(), String> },
+}
+
+/// See the module.
+pub struct Collector {
+    inbox: Receiver<Message>,
+    /// Back to each core.
+    spares: Vec<SyncSender<Box<Recorder>>>,
+    threads: Vec<JoinHandle<()>>,
+    steering: Arc<Steering>,
+    events: mpsc::Sender<EngineEvent>,
+    cutter: Cutter,
+    saturation: Saturation,
+    throttled: Option<u64>,
+    /// What the reader had no room for yet.
+    kept: Option<Box<Delta>>,
+    /// Cores that have begun, and the last one's start.
+    started: (usize, u64),
+    is_start_told: bool,
+}
+
+impl Collector {
+    /// For cores that are ready.
+    pub fn new(
+        program: &Program,
+        inbox: Receiver<Message>,
+        spares: Vec<SyncSender<Box<Recorder>>>,
+        threads: Vec<JoinHandle<()>>,
+        steering: Arc<Steering>,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Self {
+        let names = program.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+        Self {
+            cutter: Cutter::new(program.interval, threads.len()),
+            inbox,
+            spares,
+            threads,
+            steering,
+            events,
+            saturation: Saturation::new(names),
+            throttled: process::throttled(),
+            kept: None,
+            started: (0, 0),
+            is_start_told: false,
+        }
+    }
+
+    /// The thread's body: until every core has ended.
+    pub fn run(mut self) {
+        let (cores, mut ended, mut failure) = (self.threads.len(), 0, None);
+        while ended < cores {
+            let Ok(message) = self.inbox.recv() else { break };
+            match message {
+                Message::Ready => {}
+                Message::Started { at_ns } => {
+                    self.started = (self.started.0 + 1, self.started.1.max(at_ns));
+                    if self.started.0 == cores {
+                        self.tell_start();
+                    }
+                }
+                Message::Part(part) => self.fold(part),
+                Message::Ended { core, result } => {
+                    ended += 1;
+                    self.cutter.core_ended(core);
+                    if let Err(reason) = result {
+                        tracing::error!(core, reason, "a load core broke");
+                        failure.get_or_insert(format!("load core {core} broke: {reason}"));
+                        self.steering.stop(0);
+                    }
+                }
+            }
+            while let Some(cut) = self.cutter.next_whole() {
+                self.give_delta(cut);
+            }
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                failure.get_or_insert("the thread of a load core broke".to_owned());
+            }
+        }
+        if let Some(delta) = self.kept.take() {
+            // Only here is the reader waited for. Where it has gone there is nobody to tell.
+            let _ = self.events.blocking_send(EngineEvent::Delta(*delta));
+        }
+        let last = failure.map_or(EngineEvent::Finished, EngineEvent::Failed);
+        let _ = self.events.blocking_send(last);
+    }
+
+    fn fold(&mut self, mut part: Box<Part>) {
+        self.cutter.add(&part);
+        part.recorder.clear();
+        // A core that has its spares already, or has ended, needs no more.
+        let _ = self.spares[part.core].try_send(part.recorder);
+    }
+
+    fn tell_start(&mut self) {
+        if !self.is_start_told {
+            self.is_start_told = true;
+            self.give(EngineEvent::Started { monotonic_ns: self.started.1 });
+        }
+    }
+
+    fn give_delta(&mut self, cut: Cut) {
+        // A core that was stopped before it began leaves the start to the others.
+        self.tell_start();
+        let Cut { mut delta, mut strain } = cut;
+        delta.process.cores = self.threads.len() as u32;
+        delta.process.resident_bytes = process::resident_bytes();
+        delta.process.open_files = process::open_files();
+        let throttled = process::throttled();
+        strain.throttled =
+            throttled.zip(self.throttled).map_or(0, |(now, before)| now.saturating_sub(before));
+        self.throttled = throttled;
+        self.saturation.judge(&mut delta, &strain);
+        let delta = match self.kept.take() {
+            Some(mut kept) => {
+                kept.add(&delta);
+                *kept
+            }
+            None => delta,
+        };
+        self.give(EngineEvent::Delta(delta));
+    }
+
+    fn give(&mut self, event: EngineEvent) {
+        match self.events.try_send(event) {
+            Ok(()) => {}
+            Err(TrySendError::Full(EngineEvent::Delta(delta))) => self.kept = Some(Box::new(delta)),
+            // Other events come first, when there is room.
+            Err(TrySendError::Full(_)) => {}
+            // Nobody wants to know: a load whose numbers are lost is not to go on.
+            Err(TrySendError::Closed(_)) => self.steering.stop(0),
+        }
+    }
+}

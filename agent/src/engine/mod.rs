@@ -1,0 +1,213 @@
+//! The engine: the load cores of one run, from their start to their last delta.
+//!
+//! Takes a [`Program`], gives [`EngineEvent`]s. A core is a thread with a runtime, connections, VUs, schedules and a recorder of its own;
+//! cores share nothing on the request path. One more thread folds what the cores hand over into the agent's deltas.
+//!
+//! Invariants: every iteration that was started ends as completed or interrupted; every owned arrival that was due is
+//! started or dropped; every sample is in exactly one delta. A core that panics ends the load with
+//! [`EngineEvent::Failed`], never with silence (where panics unwind; a release build aborts the process instead).
+
+mod collect;
+mod core;
+mod load;
+pub mod pin;
+mod steering;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod vu;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use volcanion_common::delta::Delta;
+use volcanion_common::shard::ScenarioShare;
+use volcanion_common::shard::split::all_over_cores;
+use volcanion_common::units::Micros;
+
+use crate::prepare::Program;
+use crate::send::clock::now_ns;
+use collect::{Collector, Message};
+use core::Setup;
+use steering::Steering;
+
+/// Events that wait for their reader. When it is full, deltas are folded together until there is room: nothing is lost, and
+/// no core ever waits.
+const EVENTS_MAX: usize = 64;
+/// Messages of a core that wait to be folded. When it is full, a core keeps what it has until the next boundary.
+const MESSAGES_MAX: usize = 16;
+/// How long a core may take to be ready.
+const READY_WAIT: Duration = Duration::from_secs(20);
+
+/// How a load is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// The most load cores; at least 1. No more are used than have something to do.
+    pub cores: usize,
+    /// Whether each core is pinned to a CPU.
+    pub pin: bool,
+}
+
+/// Why a load cannot be carried.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The system gives no thread.
+    #[error("no thread for load core {core}: {source}; raise the limit on threads")]
+    Thread {
+        /// Which.
+        core: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A core cannot be made ready.
+    #[error("load core {core} cannot be made ready: {reason}")]
+    Core {
+        /// Which.
+        core: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl EngineError {
+    /// A word for machines.
+    pub fn code(&self) -> &'static str {
+        "engine"
+    }
+}
+
+/// What a load tells, in this order: `Started`, a `Delta` an interval, and at last `Finished` or `Failed`.
+#[derive(Debug)]
+pub enum EngineEvent {
+    /// All cores have begun.
+    Started {
+        /// When the last of them did, in nanoseconds of CLOCK_MONOTONIC.
+        monotonic_ns: u64,
+    },
+    /// What happened in a span of run time. Spans are gapless from 0; a slow reader gets longer ones.
+    Delta(Delta),
+    /// The load is over, and every delta was given.
+    Finished,
+    /// The load broke off; what was counted until then was given as far as it could be.
+    Failed(String),
+}
+
+/// Cores that are ready and wait for their start. Dropped, they end.
+#[derive(Debug)]
+pub struct PreparedEngine {
+    handle: EngineHandle,
+    events: mpsc::Receiver<EngineEvent>,
+    cores: u32,
+}
+
+/// Steers a load. When the last clone is dropped the load is stopped at once: it never outlives its owner.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    owner: Arc<Owner>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    steering: Arc<Steering>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.steering.stop(now_ns());
+    }
+}
+
+/// Makes the cores of a program ready: threads, runtimes, VUs that are there from the start. Blocks for some milliseconds.
+///
+/// # Errors
+/// The system gives no thread, or no runtime.
+pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<PreparedEngine, EngineError> {
+    let shares = shares_of_cores(&program, settings.cores.max(1));
+    let cores = shares.len();
+    let steering = Arc::new(Steering::default());
+    // From here on an early return drops it, which ends the threads that are there.
+    let handle = EngineHandle { owner: Arc::new(Owner { steering: steering.clone() }) };
+    let (messages, inbox) = sync_channel(MESSAGES_MAX * cores);
+    let (mut threads, mut spares) = (Vec::with_capacity(cores), Vec::with_capacity(cores));
+    for (core, shares) in shares.into_iter().enumerate() {
+        let (spare, own_spares) = sync_channel(2);
+        let setup = Setup {
+            core,
+            pin: settings.pin,
+            program: program.clone(),
+            shares,
+            steering: steering.clone(),
+            messages: messages.clone(),
+            spares: own_spares,
+        };
+        let thread = thread::Builder::new().name(format!("load-{core}")).spawn(move || core::run(setup));
+        threads.push(thread.map_err(|source| EngineError::Thread { core, source })?);
+        spares.push(spare);
+    }
+    drop(messages);
+    await_ready(&inbox, cores)?;
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let collector = Collector::new(&program, inbox, spares, threads, steering, sender);
+    let thread = thread::Builder::new().name("load-fold".to_owned()).spawn(move || collector.run());
+    thread.map_err(|source| EngineError::Thread { core: cores, source })?;
+    Ok(PreparedEngine { handle, events, cores: cores as u32 })
+}
+
+/// Each core's share of each scenario, for as many cores as have one; at least one core.
+fn shares_of_cores(program: &Program, cores_max: usize) -> Vec<Vec<ScenarioShare>> {
+    let shares: Vec<ScenarioShare> =
+        program.scenarios.iter().map(|scenario| scenario.share.clone()).collect();
+    let mut cores = all_over_cores(&shares, cores_max);
+    let idle =
+        cores.iter().rev().take_while(|shares| shares.iter().all(|share| share.owned.is_empty())).count();
+    cores.truncate((cores.len() - idle).max(1));
+    cores
+}
+
+fn await_ready(inbox: &Receiver<Message>, cores: usize) -> Result<(), EngineError> {
+    for _ in 0..cores {
+        match inbox.recv_timeout(READY_WAIT) {
+            Ok(Message::Ended { core, result: Err(reason) }) => {
+                return Err(EngineError::Core { core, reason });
+            }
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                let reason = format!("it was not ready within {} s", READY_WAIT.as_secs());
+                return Err(EngineError::Core { core: cores, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl PreparedEngine {
+    /// Load cores that are used.
+    pub fn cores(&self) -> u32 {
+        self.cores
+    }
+
+    /// Lets run time begin at this instant of CLOCK_MONOTONIC; now, where it has passed already.
+    pub fn start(self, start_monotonic_ns: u64) -> (EngineHandle, mpsc::Receiver<EngineEvent>) {
+        self.handle.owner.steering.start(start_monotonic_ns.max(now_ns()));
+        (self.handle, self.events)
+    }
+}
+
+impl EngineHandle {
+    /// From now on no iteration starts. Those in flight go on for `graceful` at most; the rest is interrupted. May be
+    /// called again: the earliest end holds.
+    pub fn stop(&self, graceful: Micros) {
+        self.owner.steering.stop(now_ns().saturating_add(graceful.as_nanos()));
+    }
+
+    /// Fences the load: nothing is sent from this instant of CLOCK_MONOTONIC on, unless the fence was moved before. Looked at before
+    /// each sending; when it is reached the load stops at once. Without a call there is none.
+    pub fn allow_until(&self, monotonic_ns: u64) {
+        self.owner.steering.allow_until(monotonic_ns);
+    }
+}
