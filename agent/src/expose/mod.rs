@@ -1,0 +1,44 @@
+//! What the agent shows over HTTP: its metrics and whether it is well.
+
+mod health;
+mod metrics;
+pub mod seen;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::sync::watch;
+use volcanion_common::telemetry::prometheus;
+
+use crate::session::desk::Census;
+use crate::session::lease::Lease;
+use seen::Seen;
+
+/// What the pages are made of.
+pub struct Sources {
+    /// What the runs did.
+    pub seen: Arc<Seen>,
+    /// Which runs are here.
+    pub census: watch::Receiver<Census>,
+    /// Whether the registry has the agent.
+    pub lease: Lease,
+}
+
+/// `/metrics`, `/livez`, `/readyz`, `/health`.
+pub fn router(sources: Arc<Sources>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(health::ready))
+        .route("/health", get(health::health))
+        .with_state(sources)
+}
+
+async fn metrics_page(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    let families = metrics::families(&sources.seen, &sources.census.borrow());
+    ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::encode(families))
+}

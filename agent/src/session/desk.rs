@@ -1,0 +1,226 @@
+//! The desk: where streams come in and find their run. One task that owns the fence and every run's task.
+//!
+//! - No order passes but by the fence; the highest epoch goes out to all runs, whichever run's stream brought it.
+//! - Told to drain, it takes no run that it does not carry; those go on as if nothing was, and their sessions say nothing of it.
+//! - A run has one task; a task that panicked takes the agent with it, loudly.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+use volcanion_common::ids::{Epoch, RunId};
+use volcanion_common::session::Hello;
+use volcanion_common::units::Micros;
+use volcanion_proto::v1 as pb;
+
+use super::driver::{ReportSender, RunMessage, Surroundings, drive, refused, unix_ms};
+use super::fence::{Fence, Identity, Refusal, Tombstone, check_drain};
+use super::machine::Machine;
+
+/// Streams that wait for the desk; a full inbox makes them wait longer.
+const INBOX: usize = 64;
+/// Messages that wait for one run; a full inbox makes the desk wait (a run's task never waits for the desk).
+const RUN_INBOX: usize = 8;
+
+/// What the agent carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The runs that are known, in no order.
+    pub runs: Vec<RunId>,
+    /// The agent ends them and goes.
+    pub is_leaving: bool,
+    /// The agent finishes them and stays, until its process ends.
+    pub is_draining: bool,
+}
+
+impl Census {
+    /// Why no new run is taken, where none is.
+    pub fn closed(&self) -> Option<Refusal> {
+        match (self.is_leaving, self.is_draining) {
+            (true, _) => Some(Refusal::Leaving),
+            (false, true) => Some(Refusal::Draining),
+            (false, false) => None,
+        }
+    }
+}
+
+/// How others reach the desk.
+#[derive(Clone)]
+pub struct DeskHandle {
+    inbox: mpsc::Sender<Visit>,
+    census: watch::Receiver<Census>,
+}
+
+enum Visit {
+    Open { hello: Hello, orders: Box<Streaming<pb::Order>>, reports: ReportSender },
+    Drain { sealed_order: Vec<u8>, seal: Vec<u8>, answer: oneshot::Sender<Result<(), Refusal>> },
+    Leave,
+}
+
+/// See the module.
+pub struct Desk {
+    identity: Arc<Identity>,
+    orphan_timeout: Micros,
+    around: Arc<Surroundings>,
+    fence: Fence,
+    inbox: mpsc::Receiver<Visit>,
+    runs: HashMap<RunId, mpsc::Sender<RunMessage>>,
+    tasks: JoinSet<(RunId, Option<Tombstone>)>,
+    epochs: watch::Sender<Epoch>,
+    census: watch::Sender<Census>,
+}
+
+impl DeskHandle {
+    /// Brings a stream whose first order is read.
+    pub async fn open(&self, hello: Hello, orders: Box<Streaming<pb::Order>>, reports: ReportSender) {
+        // Without a desk the agent is gone, and the dropped stream says so.
+        let _ = self.inbox.send(Visit::Open { hello, orders, reports }).await;
+    }
+
+    /// Brings an order to drain; where it is obeyed, no new run is taken any more.
+    ///
+    /// # Errors
+    /// The order is not obeyed.
+    pub async fn drain(&self, sealed_order: Vec<u8>, seal: Vec<u8>) -> Result<(), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.inbox.send(Visit::Drain { sealed_order, seal, answer }).await;
+        // Without a desk the agent is gone.
+        answered.await.unwrap_or(Err(Refusal::Leaving))
+    }
+
+    /// Takes no new run and ends those that are here.
+    pub async fn leave(&self) {
+        let _ = self.inbox.send(Visit::Leave).await;
+    }
+
+    /// What the agent carries, now and from now on.
+    pub fn census(&self) -> watch::Receiver<Census> {
+        self.census.clone()
+    }
+}
+
+impl Desk {
+    /// A desk without runs, and the way to it.
+    pub fn new(
+        identity: Arc<Identity>,
+        orphan_timeout: Micros,
+        around: Arc<Surroundings>,
+    ) -> (Self, DeskHandle) {
+        let (inbox_sender, inbox) = mpsc::channel(INBOX);
+        let (census, census_receiver) = watch::channel(Census::default());
+        let desk = Self {
+            fence: Fence::new((*identity).clone()),
+            identity,
+            orphan_timeout,
+            around,
+            inbox,
+            runs: HashMap::new(),
+            tasks: JoinSet::new(),
+            epochs: watch::Sender::new(Epoch(0)),
+            census,
+        };
+        (desk, DeskHandle { inbox: inbox_sender, census: census_receiver })
+    }
+
+    /// Serves until nobody can reach it any more; its runs end with it.
+    ///
+    /// # Panics
+    /// A run's task panicked.
+    pub async fn serve(mut self) {
+        loop {
+            tokio::select! {
+                visit = self.inbox.recv() => match visit {
+                    Some(Visit::Open { hello, orders, reports }) => self.open(hello, orders, reports).await,
+                    Some(Visit::Drain { sealed_order, seal, answer }) => {
+                        // Who has hung up meanwhile asks again, and hears the same.
+                        let _ = answer.send(self.drain(&sealed_order, &seal));
+                    }
+                    Some(Visit::Leave) => self.leave().await,
+                    None => return,
+                },
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok((run, tombstone)) => self.ended(run, tombstone),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(error) => warn!(%error, "a run's task was cancelled"),
+                },
+            }
+        }
+    }
+
+    async fn open(&mut self, hello: Hello, orders: Box<Streaming<pb::Order>>, reports: ReportSender) {
+        if let Err(refusal) = self.admit(&hello) {
+            info!(run_id = %hello.run, epoch = %hello.epoch, code = refusal.code(), reason = %refusal, "a stream was refused");
+            // Nothing was said on the stream yet, so there is room.
+            let _ = reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
+            return;
+        }
+        self.epochs
+            .send_if_modified(|epoch| std::mem::replace(epoch, self.fence.highest()) != self.fence.highest());
+        let run = hello.run;
+        let sender = self.runs.get(&run).cloned().unwrap_or_else(|| self.begin(run));
+        if let Err(mpsc::error::SendError(RunMessage::Open { reports, .. })) =
+            sender.send(RunMessage::Open { hello, orders, reports }).await
+        {
+            let _ = reports.try_send(Err(Status::unavailable("the run is just being forgotten; ask again")));
+        }
+    }
+
+    fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
+        self.fence.admit(hello)?;
+        if self.runs.contains_key(&hello.run) {
+            return Ok(());
+        }
+        match self.fence.tombstone(hello.run) {
+            Some(Tombstone::GivenUp) => Err(Refusal::RunOver(hello.run)),
+            Some(Tombstone::Durable { .. }) => Ok(()),
+            None => self.census.borrow().closed().map_or(Ok(()), Err),
+        }
+    }
+
+    fn begin(&mut self, run: RunId) -> mpsc::Sender<RunMessage> {
+        let identity = self.identity.clone();
+        let machine = match self.fence.tombstone(run) {
+            Some(Tombstone::Durable { last_seq }) => {
+                Machine::ended(identity, run, self.orphan_timeout, last_seq)
+            }
+            _ => Machine::new(identity, run, self.orphan_timeout),
+        };
+        let (sender, inbox) = mpsc::channel(RUN_INBOX);
+        let (around, epochs) = (self.around.clone(), self.epochs.subscribe());
+        self.tasks.spawn(async move { (run, drive(run, machine, around, inbox, epochs).await) });
+        self.runs.insert(run, sender.clone());
+        self.census.send_modify(|census| census.runs.push(run));
+        sender
+    }
+
+    fn ended(&mut self, run: RunId, tombstone: Option<Tombstone>) {
+        self.runs.remove(&run);
+        if let Some(tombstone) = tombstone {
+            self.fence.bury(run, tombstone);
+        }
+        self.census.send_modify(|census| census.runs.retain(|other| *other != run));
+    }
+
+    fn drain(&self, sealed_order: &[u8], seal: &[u8]) -> Result<(), Refusal> {
+        if let Err(refusal) = check_drain(&self.identity, sealed_order, seal, unix_ms()) {
+            info!(code = refusal.code(), reason = %refusal, "an order to drain was refused");
+            return Err(refusal);
+        }
+        let is_new = |census: &mut Census| !std::mem::replace(&mut census.is_draining, true);
+        if self.census.send_if_modified(is_new) {
+            info!(runs = self.runs.len(), "the agent drains: it finishes its runs and takes no new one");
+        }
+        Ok(())
+    }
+
+    async fn leave(&mut self) {
+        self.census.send_modify(|census| census.is_leaving = true);
+        for run in self.runs.values() {
+            // A run whose task has just ended need not be told.
+            let _ = run.send(RunMessage::Leave).await;
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One run's task: the machine connected to its stream, its engine and the clock. Only wiring is here.
+//!
+//! The task never waits for a slow leader: reports queue here, and the machine's rules bound the queue (at most `UNACKED_MAX` deltas and a
+//! few words a stream; a delta's bytes are shared with the outbox). A new stream has a queue of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+use volcanion_common::ids::{Epoch, RunId};
+use volcanion_common::session::{Hello, Order, Report};
+use volcanion_common::shard::Shard;
+use volcanion_common::units::Micros;
+use volcanion_proto::v1 as pb;
+
+use super::fence::Tombstone;
+use super::lease::Lease;
+use super::load::{Fault, Load, LoadEvent, Loader, Running};
+use super::machine::{Action, Event, Machine, Now, StreamId};
+use super::performance::Performance;
+use crate::expose::seen::Seen;
+use crate::send::clock::now_ns;
+
+/// How often a run looks whether it may still load.
+const TICK: Duration = Duration::from_millis(200);
+/// How long the last reports of a run that is forgotten may take to leave.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+/// How long a load that was dropped may take to end its threads.
+const WIND_DOWN: Duration = Duration::from_secs(5);
+
+/// Reports on their way to a leader; a full channel makes them wait in the run's queue.
+pub type ReportSender = mpsc::Sender<Result<pb::Report, Status>>;
+
+/// What a run's task is told.
+pub enum RunMessage {
+    /// A stream began.
+    Open {
+        /// Its first order.
+        hello: Hello,
+        /// The others.
+        orders: Box<Streaming<pb::Order>>,
+        /// What goes up.
+        reports: ReportSender,
+    },
+    /// The agent leaves.
+    Leave,
+}
+
+/// What every run's task is given.
+pub struct Surroundings {
+    /// Compiles shards.
+    pub loader: Arc<dyn Loader>,
+    /// Whether the registry entry lives.
+    pub lease: Lease,
+    /// What the agent's metrics show.
+    pub seen: Arc<Seen>,
+}
+
+/// What a compilation gives.
+struct Compiled {
+    attempt: u32,
+    result: Result<Box<dyn Load>, Fault>,
+}
+
+/// A stream's two halves.
+struct Halves {
+    id: StreamId,
+    orders: Box<Streaming<pb::Order>>,
+    reports: ReportSender,
+}
+
+struct Driver {
+    run: RunId,
+    machine: Machine,
+    around: Arc<Surroundings>,
+    /// The newest stream, until the machine has judged it.
+    candidate: Option<Halves>,
+    stream: Option<Halves>,
+    streams: u64,
+    /// For the stream, in order.
+    queue: VecDeque<Report>,
+    compilations: JoinSet<Compiled>,
+    /// The newest compilation's number.
+    attempt: u32,
+    compiled: Option<Box<dyn Load>>,
+    running: Option<Running>,
+    performance: Performance,
+    /// Set once the run is forgotten.
+    end: Option<Option<Tombstone>>,
+}
+
+/// What woke the task.
+enum Turn {
+    Message(Option<RunMessage>),
+    Epoch,
+    Order(Result<Option<pb::Order>, Status>),
+    Written,
+    Load(Option<LoadEvent>),
+    Compiled(Compiled),
+    Tick,
+}
+
+/// Drives a run until it is forgotten; gives what is to be remembered of it.
+pub async fn drive(
+    run: RunId,
+    machine: Machine,
+    around: Arc<Surroundings>,
+    mut inbox: mpsc::Receiver<RunMessage>,
+    mut epochs: watch::Receiver<Epoch>,
+) -> Option<Tombstone> {
+    let mut driver = Driver {
+        run,
+        machine,
+        around,
+        candidate: None,
+        stream: None,
+        streams: 0,
+        queue: VecDeque::new(),
+        compilations: JoinSet::new(),
+        attempt: 0,
+        compiled: None,
+        running: None,
+        performance: Performance::new(run),
+        end: None,
+    };
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while driver.end.is_none() {
+        let (orders, reports) = match &mut driver.stream {
+            Some(stream) => (Some(stream.orders.as_mut()), Some(&stream.reports)),
+            None => (None, None),
+        };
+        // Every branch is cancel-safe: channels, a watch, an interval, and a stream whose state is in itself.
+        let turn = tokio::select! {
+            message = inbox.recv() => Turn::Message(message),
+            Ok(()) = epochs.changed() => Turn::Epoch,
+            order = next_order(orders) => Turn::Order(order),
+            written = write_one(reports, &mut driver.queue) => {
+                if written { Turn::Written } else { Turn::Order(Ok(None)) }
+            }
+            event = next_event(driver.running.as_mut()) => Turn::Load(event),
+            Some(compiled) = driver.compilations.join_next() => match compiled {
+                Ok(compiled) => Turn::Compiled(compiled),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => Turn::Tick,
+            },
+            _ = ticks.tick() => Turn::Tick,
+        };
+        // A higher epoch counts before whatever an older leader still says.
+        if epochs.has_changed().unwrap_or(false) || matches!(turn, Turn::Epoch) {
+            let epoch = *epochs.borrow_and_update();
+            driver.take(Event::EpochSeen(epoch));
+        }
+        driver.turn(turn);
+        driver.around.seen.unacked(run, driver.machine.outbox().unacked_count());
+    }
+    driver.wind_up(inbox).await
+}
+
+async fn next_order(orders: Option<&mut Streaming<pb::Order>>) -> Result<Option<pb::Order>, Status> {
+    match orders {
+        Some(orders) => orders.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Hands the queue's first report over as soon as there is room; false: the other side is gone.
+async fn write_one(reports: Option<&ReportSender>, queue: &mut VecDeque<Report>) -> bool {
+    let Some(reports) = reports.filter(|_| !queue.is_empty()) else { return std::future::pending().await };
+    let Ok(permit) = reports.reserve().await else { return false };
+    if let Some(report) = queue.pop_front() {
+        permit.send(Ok(report.into()));
+    }
+    true
+}
+
+async fn next_event(running: Option<&mut Running>) -> Option<LoadEvent> {
+    match running {
+        Some(running) => running.events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Driver {
+    fn turn(&mut self, turn: Turn) {
+        match turn {
+            Turn::Message(Some(RunMessage::Open { hello, orders, reports })) => {
+                self.streams += 1;
+                let stream = StreamId(self.streams);
+                self.candidate = Some(Halves { id: stream, orders, reports });
+                self.take(Event::Opened { stream, hello });
+            }
+            // Without its desk a run has nobody left to serve; it ends as on leaving.
+            Turn::Message(Some(RunMessage::Leave) | None) => self.take(Event::Leave),
+            Turn::Epoch | Turn::Written => {}
+            Turn::Order(order) => self.on_order(order),
+            Turn::Load(event) => self.on_load(event),
+            Turn::Compiled(Compiled { attempt, result }) => {
+                let result = result.map(|load| {
+                    let cores = load.cores();
+                    if attempt == self.attempt {
+                        self.around.seen.began(self.run, load.names());
+                        self.compiled = Some(load);
+                    }
+                    cores
+                });
+                self.take(Event::Compiled { attempt, result });
+            }
+            Turn::Tick => {
+                let lease_until_ns = self.around.lease.alive_until_ns();
+                self.take(Event::Tick { lease_until_ns });
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: Result<Option<pb::Order>, Status>) {
+        let Some(stream) = self.stream.as_ref().map(|stream| stream.id) else { return };
+        match order.map(|order| order.map(Order::try_from)) {
+            Ok(Some(Ok(order))) => self.take(Event::Order { stream, order }),
+            Ok(Some(Err(unreadable))) => {
+                warn!(run_id = %self.run, error = %unreadable, "an order cannot be read; the stream ends");
+                self.end_stream(Status::invalid_argument(unreadable.to_string()));
+                self.take(Event::Lost { stream });
+            }
+            ended => {
+                match ended {
+                    Err(status) => info!(run_id = %self.run, error = %status.message(), "the stream broke"),
+                    _ => info!(run_id = %self.run, "the leader ended the stream"),
+                }
+                self.stream = None;
+                self.queue.clear();
+                self.take(Event::Lost { stream });
+            }
+        }
+    }
+
+    fn on_load(&mut self, event: Option<LoadEvent>) {
+        let event = event.unwrap_or_else(|| LoadEvent::Failed("the engine ended without a word".to_owned()));
+        match &event {
+            LoadEvent::Started { monotonic_ns } => {
+                info!(run_id = %self.run, monotonic_ns, "load has started");
+            }
+            LoadEvent::Delta(delta) => {
+                self.around.seen.delta(self.run, delta);
+                self.performance.add(delta);
+            }
+            LoadEvent::Finished => info!(run_id = %self.run, "load is over"),
+            LoadEvent::Failed(message) => warn!(run_id = %self.run, error = message, "the engine failed"),
+        }
+        if matches!(event, LoadEvent::Finished | LoadEvent::Failed(_)) {
+            self.running = None;
+            self.performance.flush();
+        }
+        self.take(Event::Load(event));
+    }
+
+    /// Hands an event to the machine and does what it says.
+    fn take(&mut self, event: Event) {
+        let now = Now { monotonic_ns: now_ns(), unix_ms: unix_ms() };
+        let mut failed_start = None;
+        for action in self.machine.handle(event, now) {
+            match action {
+                Action::Send(report) => self.queue.push_back(report),
+                Action::Refuse { stream, refusal } => {
+                    info!(run_id = %self.run, code = refusal.code(), reason = %refusal, "a stream was refused");
+                    if let Some(halves) = self.candidate.take_if(|candidate| candidate.id == stream) {
+                        // A channel of a stream that said nothing yet has room.
+                        let _ = halves.reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
+                    }
+                }
+                Action::Adopt { stream } => {
+                    self.end_stream(Status::aborted("a newer stream has replaced this one"));
+                    self.stream = self.candidate.take_if(|candidate| candidate.id == stream);
+                    info!(run_id = %self.run, state = ?self.machine.state(), "a leader's stream is open");
+                }
+                Action::Close { reason } => {
+                    info!(run_id = %self.run, reason, "the stream is ended");
+                    self.end_stream(Status::aborted(reason));
+                }
+                Action::Compile { attempt, shard } => self.compile(attempt, shard),
+                Action::Start { at_ns } => failed_start = self.start(at_ns),
+                Action::Stop { graceful, reason } => {
+                    info!(run_id = %self.run, reason, graceful = %graceful, "load is stopped");
+                    if let Some(running) = &self.running {
+                        running.control.stop(graceful);
+                    }
+                }
+                Action::AllowUntil { monotonic_ns } => {
+                    if let Some(running) = &self.running {
+                        running.control.allow_until(monotonic_ns);
+                    }
+                }
+                Action::Discard => {
+                    self.compiled = None;
+                    if let Some(running) = &self.running {
+                        running.control.stop(Micros::ZERO);
+                    }
+                }
+                Action::Forget { tombstone } => self.end = Some(tombstone),
+            }
+        }
+        if let Some(fault) = failed_start {
+            self.take(Event::Load(LoadEvent::Failed(fault.message)));
+        }
+    }
+
+    fn compile(&mut self, attempt: u32, shard: Box<Shard>) {
+        self.attempt = attempt;
+        self.compiled = None;
+        let around = self.around.clone();
+        self.compilations.spawn_blocking(move || {
+            let result = around.loader.prepare(&shard);
+            if let Err(fault) = &result {
+                warn!(run_id = %shard.run, code = fault.code, error = fault.message, "the shard cannot be carried");
+            }
+            Compiled { attempt, result }
+        });
+    }
+
+    fn start(&mut self, at_ns: u64) -> Option<Fault> {
+        let load = self.compiled.take()?;
+        match load.start(at_ns) {
+            Ok(running) => {
+                self.running = Some(running);
+                None
+            }
+            Err(fault) => Some(fault),
+        }
+    }
+
+    fn end_stream(&mut self, status: Status) {
+        self.queue.clear();
+        if let Some(stream) = self.stream.take() {
+            // Where the leader does not read there is no room for the reason; the stream's end says enough.
+            let _ = stream.reports.try_send(Err(status));
+        }
+    }
+
+    /// Lets the last reports out, sends away who came too late, and waits for the engine's threads.
+    async fn wind_up(mut self, mut inbox: mpsc::Receiver<RunMessage>) -> Option<Tombstone> {
+        inbox.close();
+        while let Ok(message) = inbox.try_recv() {
+            if let RunMessage::Open { reports, .. } = message {
+                let _ =
+                    reports.try_send(Err(Status::unavailable("the run is just being forgotten; ask again")));
+            }
+        }
+        if let Some(stream) = self.stream.take() {
+            let flush = async {
+                for report in self.queue.drain(..) {
+                    if stream.reports.send(Ok(report.into())).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout(FLUSH_WAIT, flush).await;
+        }
+        if let Some(mut running) = self.running.take() {
+            running.control.stop(Micros::ZERO);
+            let _ = timeout(WIND_DOWN, async { while running.events.recv().await.is_some() {} }).await;
+        }
+        self.around.seen.ended(self.run);
+        let tombstone = self.end.flatten();
+        info!(run_id = %self.run, ?tombstone, "the run is forgotten");
+        debug!(run_id = %self.run, last_seq = %self.machine.outbox().last(), "its last delta");
+        tombstone
+    }
+}
+
+/// How a refusal looks to a leader.
+pub fn refused(code: &str, message: &str) -> Status {
+    Status::failed_precondition(format!("{code}: {message}"))
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

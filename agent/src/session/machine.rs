@@ -1,0 +1,505 @@
+//! One run on this agent: `handle(event, now) → actions`. No I/O, no clock; the driver connects it to stream, engine and time.
+//!
+//! - Only the newest stream is heard. A stream of an equal or higher epoch replaces the one before; a lower one is refused.
+//! - An order that comes again changes nothing and is answered with what is true.
+//! - Load goes on while a leader was heard within the orphan timeout **and** there is a live stream or a live lease; else it stops
+//!   at once (`Tick` looks, and the engine holds the same limit). A stream is live for [`STREAM_TRUST`] after its leader's last word. A lease that
+//!   ran out and was taken anew, as after a freeze, counts only once a leader was heard since: till then others may have been
+//!   given the agent's part.
+//! - A shard whose load is over is kept until all its deltas are durable, for a bounded time.
+//! - A run is forgotten exactly once, by the last action ever given: [`Action::Forget`].
+
+mod event;
+
+use std::sync::Arc;
+
+use ring::digest::{Digest, SHA256, digest};
+use volcanion_common::delta::{Delta, Warning};
+use volcanion_common::ids::{Epoch, RunId, Seq};
+use volcanion_common::session::{DeltaFrame, Hello, Order, Report, ShardState, Welcome};
+use volcanion_common::shard::Shard;
+use volcanion_common::units::{Micros, RunTime};
+
+pub use event::{Action, Event, Now, StreamId};
+
+use super::fence::{Identity, Refusal, Tombstone, open_shard};
+use super::load::{Fault, LoadEvent};
+use crate::delta::outbox::{Outbox, Sent};
+
+/// How long requests in flight may go on when the agent leaves.
+pub const LEAVE_GRACEFUL: Micros = Micros::from_secs(1);
+/// How long a stream counts as live after its leader's last word. A leader says something each second, and gives up a stream
+/// that does not answer for this long.
+pub const STREAM_TRUST: Micros = Micros::from_secs(4);
+/// What is read so soon after a freeze may have been said before it.
+const STALE_WORDS: Micros = Micros::from_secs(1);
+/// How long an orphaned shard's unacknowledged deltas are kept for a leader that comes back, after the orphan timeout.
+pub const ORPHAN_KEEP: Micros = Micros::from_secs(600);
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is known of the run.
+    New,
+    Compiling,
+    Prepared {
+        cores: u32,
+    },
+    /// Started, or waiting for the start's instant.
+    Running {
+        started_ns: Option<u64>,
+    },
+    /// Load is over, or never was.
+    Finished,
+}
+
+#[derive(Debug)]
+struct Stream {
+    id: StreamId,
+    epoch: Epoch,
+    is_finish_said: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    identity: Arc<Identity>,
+    run: RunId,
+    orphan_timeout: Micros,
+    phase: Phase,
+    stream: Option<Stream>,
+    /// The highest that was seen.
+    epoch: Epoch,
+    outbox: Outbox,
+    /// When a leader was last heard.
+    heard_ns: u64,
+    /// Until when the registry entry was sure to be there, as of the last look.
+    lease_until_ns: u64,
+    /// When it was last not sure to be; 0: never.
+    lease_lapsed_ns: u64,
+    /// What the engine was last told.
+    allowed_until_ns: u64,
+    /// Of the shard that is held, without what a repetition may change.
+    fingerprint: Option<Digest>,
+    attempts: u32,
+    /// Why load ended early, for every leader that asks.
+    fault: Option<Fault>,
+    /// Goes up with the next delta.
+    warning: Option<Warning>,
+    /// The end of the last delta.
+    reported: RunTime,
+    is_leaving: bool,
+    /// Whether load was stopped because no leader could be heard.
+    is_orphaned: bool,
+    is_forgotten: bool,
+}
+
+impl Machine {
+    /// A run of which nothing is known yet.
+    pub fn new(identity: Arc<Identity>, run: RunId, orphan_timeout: Micros) -> Self {
+        Self {
+            identity,
+            run,
+            orphan_timeout,
+            phase: Phase::New,
+            stream: None,
+            epoch: Epoch(0),
+            outbox: Outbox::default(),
+            heard_ns: 0,
+            lease_until_ns: u64::MAX,
+            lease_lapsed_ns: 0,
+            allowed_until_ns: 0,
+            fingerprint: None,
+            attempts: 0,
+            fault: None,
+            warning: None,
+            reported: RunTime::START,
+            is_leaving: false,
+            is_orphaned: false,
+            is_forgotten: false,
+        }
+    }
+
+    /// A run that was forgotten after all of its deltas were durable, so that a leader that asks again is told so.
+    pub fn ended(identity: Arc<Identity>, run: RunId, orphan_timeout: Micros, last: Seq) -> Self {
+        Self {
+            phase: Phase::Finished,
+            outbox: Outbox::ended(last),
+            ..Self::new(identity, run, orphan_timeout)
+        }
+    }
+
+    /// What waits for its acknowledgement.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// How far the shard is.
+    pub fn state(&self) -> ShardState {
+        match self.phase {
+            Phase::New | Phase::Compiling => ShardState::New,
+            Phase::Prepared { .. } => ShardState::Prepared,
+            Phase::Running { .. } => ShardState::Running,
+            Phase::Finished => ShardState::Finished,
+        }
+    }
+
+    /// Takes an event and says what is to be done, in order. After [`Action::Forget`] nothing is done any more.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.is_forgotten {
+            return actions;
+        }
+        match event {
+            Event::Opened { stream, hello } => self.on_opened(stream, &hello, now, &mut actions),
+            Event::Order { stream, order } => {
+                if self.stream.as_ref().is_some_and(|ours| ours.id == stream) {
+                    self.heard_ns = now.monotonic_ns;
+                    self.on_order(order, now, &mut actions);
+                }
+            }
+            Event::Lost { stream } => {
+                if self.stream.as_ref().is_some_and(|ours| ours.id == stream) {
+                    self.stream = None;
+                }
+            }
+            Event::EpochSeen(epoch) => self.on_epoch(epoch, &mut actions),
+            Event::Compiled { attempt, result } => self.on_compiled(attempt, result, &mut actions),
+            Event::Load(event) => self.on_load(event, &mut actions),
+            Event::Leave => self.on_leave(&mut actions),
+            Event::Tick { lease_until_ns } => self.on_tick(lease_until_ns, now, &mut actions),
+        }
+        self.settle(&mut actions);
+        actions
+    }
+
+    fn on_opened(&mut self, stream: StreamId, hello: &Hello, now: Now, actions: &mut Vec<Action>) {
+        if hello.epoch < self.epoch {
+            let refusal = Refusal::StaleEpoch { asked: hello.epoch, highest: self.epoch };
+            return actions.push(Action::Refuse { stream, refusal });
+        }
+        if self.is_leaving && matches!(self.phase, Phase::New) {
+            return actions.push(Action::Refuse { stream, refusal: Refusal::Leaving });
+        }
+        if let Err(error) = self.outbox.ack(hello.last_seq) {
+            return actions.push(Action::Refuse { stream, refusal: error.into() });
+        }
+        self.epoch = hello.epoch;
+        self.heard_ns = now.monotonic_ns;
+        self.stream = Some(Stream { id: stream, epoch: hello.epoch, is_finish_said: false });
+        actions.push(Action::Adopt { stream });
+        actions.push(Action::Send(Report::Welcome(Welcome {
+            incarnation: self.identity.incarnation,
+            state: self.state(),
+            run_time: self.run_time(now),
+            first_unacked: self.outbox.first_unacked(),
+        })));
+        match self.phase {
+            Phase::Prepared { cores } => self.send(Report::Prepared { cores }, actions),
+            Phase::Running { started_ns: Some(monotonic_ns) } => {
+                self.send(Report::Started { monotonic_ns }, actions);
+            }
+            _ => {}
+        }
+        if let Some(fault) = &self.fault {
+            self.send(fault.report(), actions);
+        }
+        if self.is_leaving {
+            self.send(Report::Draining, actions);
+        }
+        for sent in self.outbox.unacked() {
+            send_delta(sent, actions);
+        }
+    }
+
+    fn on_order(&mut self, order: Order, now: Now, actions: &mut Vec<Action>) {
+        match order {
+            Order::Hello(_) => self.close("a second hello on one stream".to_owned(), actions),
+            Order::Prepare { sealed_shard, seal } => {
+                if let Err(refusal) = self.on_prepare(&sealed_shard, &seal, now, actions) {
+                    self.send(Fault::from(&refusal).report(), actions);
+                }
+            }
+            Order::StartAt { monotonic_ns } => self.on_start_at(monotonic_ns, now, actions),
+            Order::Stop { why, graceful } => self.stop(graceful, &format!("ordered: {why:?}"), actions),
+            Order::Ack(seq) => {
+                if let Err(error) = self.outbox.ack(seq) {
+                    self.close(error.to_string(), actions);
+                }
+            }
+            Order::Alive => {}
+            Order::Release => {
+                actions.push(Action::Discard);
+                let last_seq = self.outbox.last();
+                let is_durable = self.outbox.is_empty() && !matches!(self.phase, Phase::Running { .. });
+                let tombstone = if is_durable { Tombstone::Durable { last_seq } } else { Tombstone::GivenUp };
+                self.forget(Some(tombstone), actions);
+            }
+        }
+    }
+
+    fn on_prepare(
+        &mut self,
+        sealed: &[u8],
+        seal: &[u8],
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let epoch = self.stream.as_ref().map_or(self.epoch, |stream| stream.epoch);
+        let shard = open_shard(&self.identity, self.run, epoch, sealed, seal, now.unix_ms)?;
+        let (shard, fingerprint) = fingerprint(shard);
+        let is_same = self.fingerprint.is_some_and(|ours| ours.as_ref() == fingerprint.as_ref());
+        match self.phase {
+            Phase::New if self.is_leaving => Err(Refusal::Leaving),
+            Phase::Compiling if is_same => Ok(()),
+            Phase::Prepared { cores } if is_same => {
+                self.send(Report::Prepared { cores }, actions);
+                Ok(())
+            }
+            Phase::Running { started_ns } if is_same => {
+                if let Some(monotonic_ns) = started_ns {
+                    self.send(Report::Started { monotonic_ns }, actions);
+                }
+                Ok(())
+            }
+            // Nothing was started from it yet: the newer cut counts.
+            Phase::New | Phase::Compiling | Phase::Prepared { .. } => {
+                if matches!(self.phase, Phase::Prepared { .. }) {
+                    actions.push(Action::Discard);
+                }
+                self.attempts += 1;
+                self.phase = Phase::Compiling;
+                self.fingerprint = Some(fingerprint);
+                actions.push(Action::Compile { attempt: self.attempts, shard: Box::new(shard) });
+                Ok(())
+            }
+            Phase::Running { .. } => Err(Refusal::SecondShard),
+            Phase::Finished => Err(Refusal::RunOver(self.run)),
+        }
+    }
+
+    fn on_start_at(&mut self, monotonic_ns: u64, now: Now, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::New | Phase::Compiling => {
+                let refusal = Refusal::NotPrepared { order: "StartAt" };
+                self.send(Fault::from(&refusal).report(), actions);
+            }
+            Phase::Prepared { .. } => {
+                self.phase = Phase::Running { started_ns: None };
+                actions.push(Action::Start { at_ns: monotonic_ns.max(now.monotonic_ns) });
+            }
+            Phase::Running { started_ns: Some(monotonic_ns) } => {
+                self.send(Report::Started { monotonic_ns }, actions);
+            }
+            Phase::Running { started_ns: None } | Phase::Finished => {}
+        }
+    }
+
+    fn on_epoch(&mut self, epoch: Epoch, actions: &mut Vec<Action>) {
+        self.epoch = self.epoch.max(epoch);
+        if self.stream.as_ref().is_some_and(|stream| stream.epoch < self.epoch) {
+            self.close(format!("a leader of epoch {} has taken office", self.epoch), actions);
+        }
+    }
+
+    fn on_compiled(&mut self, attempt: u32, result: Result<u32, Fault>, actions: &mut Vec<Action>) {
+        let is_wanted = attempt == self.attempts && matches!(self.phase, Phase::Compiling);
+        match result {
+            // A later attempt is under way, or the shard was stopped meanwhile.
+            Ok(_) if !is_wanted => {
+                if attempt == self.attempts {
+                    actions.push(Action::Discard);
+                }
+            }
+            Ok(cores) => {
+                self.phase = Phase::Prepared { cores };
+                self.send(Report::Prepared { cores }, actions);
+            }
+            Err(fault) if is_wanted => {
+                self.phase = Phase::New;
+                self.fingerprint = None;
+                self.send(fault.report(), actions);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn on_load(&mut self, event: LoadEvent, actions: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Running { .. }) {
+            return;
+        }
+        match event {
+            LoadEvent::Started { monotonic_ns } => {
+                self.phase = Phase::Running { started_ns: Some(monotonic_ns) };
+                self.send(Report::Started { monotonic_ns }, actions);
+            }
+            LoadEvent::Delta(delta) => self.on_delta(delta),
+            LoadEvent::Finished => self.phase = Phase::Finished,
+            LoadEvent::Failed(message) => {
+                let fault = Fault { code: "engine".to_owned(), message };
+                self.send(fault.report(), actions);
+                self.fault = Some(fault);
+                self.phase = Phase::Finished;
+            }
+        }
+    }
+
+    fn on_delta(&mut self, mut delta: Delta) {
+        delta.warnings.extend(self.warning.take());
+        self.reported = delta.to;
+        self.outbox.push(delta);
+    }
+
+    fn on_leave(&mut self, actions: &mut Vec<Action>) {
+        if !self.is_leaving {
+            self.is_leaving = true;
+            self.send(Report::Draining, actions);
+            self.warn("draining", "the agent was told to leave and stopped its part");
+            self.stop(LEAVE_GRACEFUL, "the agent leaves", actions);
+        }
+    }
+
+    fn on_tick(&mut self, lease_until_ns: u64, now: Now, actions: &mut Vec<Action>) {
+        let silent = Micros(now.monotonic_ns.saturating_sub(self.heard_ns) / 1_000);
+        let is_silent = silent >= self.orphan_timeout;
+        if self.lease_until_ns.min(lease_until_ns) <= now.monotonic_ns {
+            self.lease_lapsed_ns = now.monotonic_ns;
+        }
+        self.lease_until_ns = lease_until_ns;
+        if is_silent {
+            self.close(format!("no word of the leader for {}", self.orphan_timeout), actions);
+        }
+        match self.phase {
+            Phase::Running { .. } if !self.is_orphaned => {
+                let reason = if is_silent {
+                    format!("no word of a leader for {}", self.orphan_timeout)
+                } else if self.may_load_until_ns() <= now.monotonic_ns {
+                    "neither a leader's stream nor a live registry entry".to_owned()
+                } else {
+                    return self.fence_load(actions);
+                };
+                self.is_orphaned = true;
+                self.warn("orphaned", &format!("load was stopped: {reason}"));
+                self.stop(Micros::ZERO, &reason, actions);
+            }
+            Phase::Running { .. } => {}
+            Phase::New => {}
+            Phase::Compiling | Phase::Prepared { .. } => {
+                if is_silent {
+                    actions.push(Action::Discard);
+                    self.forget(Some(Tombstone::GivenUp), actions);
+                }
+            }
+            Phase::Finished => {
+                if silent >= self.orphan_timeout.saturating_add(ORPHAN_KEEP) {
+                    self.forget(Some(Tombstone::GivenUp), actions);
+                }
+            }
+        }
+    }
+
+    /// Tells the engine itself how long it may go on, so that load ends in time even where this task, or the whole process, is
+    /// held up.
+    fn fence_load(&mut self, actions: &mut Vec<Action>) {
+        let until_ns = self.may_load_until_ns();
+        if until_ns != self.allowed_until_ns {
+            self.allowed_until_ns = until_ns;
+            actions.push(Action::AllowUntil { monotonic_ns: until_ns });
+        }
+    }
+
+    /// Until when load may go on by what is known now.
+    fn may_load_until_ns(&self) -> u64 {
+        let heard_within = |time: Micros| self.heard_ns.saturating_add(time.as_nanos());
+        let stream_ns = self.stream.as_ref().map_or(0, |_| heard_within(STREAM_TRUST));
+        let is_lapsed = self.heard_ns < self.lease_lapsed_ns.saturating_add(STALE_WORDS.as_nanos());
+        let lease_ns = if is_lapsed { 0 } else { self.lease_until_ns };
+        stream_ns.max(lease_ns).min(heard_within(self.orphan_timeout))
+    }
+
+    /// What follows from the state whatever the event was: deltas that may go, the end that may be said, the run that may be
+    /// forgotten.
+    fn settle(&mut self, actions: &mut Vec<Action>) {
+        if self.is_forgotten {
+            return;
+        }
+        let is_over = matches!(self.phase, Phase::Finished);
+        if let Some(stream) = &mut self.stream {
+            while let Some(sent) = self.outbox.send_next() {
+                send_delta(&sent, actions);
+            }
+            if is_over && self.outbox.all_sent() && !stream.is_finish_said {
+                stream.is_finish_said = true;
+                actions.push(Action::Send(Report::Finished { last_seq: self.outbox.last() }));
+            }
+        }
+        if is_over && self.outbox.is_empty() && (self.is_leaving || self.stream.is_none()) {
+            self.forget(Some(Tombstone::Durable { last_seq: self.outbox.last() }), actions);
+        } else if matches!(self.phase, Phase::New) && self.stream.is_none() {
+            self.forget(None, actions);
+        }
+    }
+
+    fn stop(&mut self, graceful: Micros, reason: &str, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::New => self.phase = Phase::Finished,
+            Phase::Compiling | Phase::Prepared { .. } => {
+                actions.push(Action::Discard);
+                self.phase = Phase::Finished;
+            }
+            Phase::Running { .. } => actions.push(Action::Stop { graceful, reason: reason.to_owned() }),
+            Phase::Finished => {}
+        }
+    }
+
+    fn forget(&mut self, tombstone: Option<Tombstone>, actions: &mut Vec<Action>) {
+        self.is_forgotten = true;
+        actions.push(Action::Forget { tombstone });
+    }
+
+    fn close(&mut self, reason: String, actions: &mut Vec<Action>) {
+        if self.stream.take().is_some() {
+            actions.push(Action::Close { reason });
+        }
+    }
+
+    fn send(&self, report: Report, actions: &mut Vec<Action>) {
+        if self.stream.is_some() {
+            actions.push(Action::Send(report));
+        }
+    }
+
+    fn warn(&mut self, code: &str, message: &str) {
+        if matches!(self.phase, Phase::Running { .. }) {
+            self.warning =
+                Some(Warning { code: code.to_owned(), message: message.to_owned(), since: self.reported });
+        }
+    }
+
+    fn run_time(&self, now: Now) -> RunTime {
+        match self.phase {
+            Phase::Running { started_ns: Some(started_ns) } => {
+                RunTime(now.monotonic_ns.saturating_sub(started_ns) / 1_000)
+            }
+            Phase::Running { started_ns: None } => RunTime::START,
+            _ => self.reported,
+        }
+    }
+}
+
+fn send_delta(sent: &Sent, actions: &mut Vec<Action>) {
+    let frames = DeltaFrame::cut(sent.seq, sent.bytes.clone());
+    actions.extend(frames.into_iter().map(|frame| Action::Send(Report::Delta(frame))));
+}
+
+/// The shard, and a digest of what it says apart from who cut it when: by it a repeated Prepare is known.
+fn fingerprint(mut shard: Shard) -> (Shard, Digest) {
+    let (epoch, expires) = (shard.epoch, shard.expires_unix_ms);
+    (shard.epoch, shard.expires_unix_ms) = (Epoch(0), 0);
+    // A shard that was read from JSON is written as JSON.
+    let bytes = serde_json::to_vec(&shard).unwrap_or_default();
+    (shard.epoch, shard.expires_unix_ms) = (epoch, expires);
+    (shard, digest(&SHA256, &bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+use volcanion_common::delta::ScenarioDelta;
+use volcanion_common::ids::Incarnation;
+use volcanion_common::session::StopWhy;
+use volcanion_common::session::seal::ClusterKey;
+
+use super::*;
+
+const SECOND_NS: u64 = 1_000_000_000;
+const ORPHAN: Micros = Micros::from_secs(30);
+
+/// A machine with a clock of its own, and what a test reads of its actions.
+struct Bench {
+    identity: Arc<Identity>,
+    machine: Machine,
+    now: Now,
+    streams: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let key = ClusterKey::new("0123456789abcdef").unwrap();
+        let identity = Arc::new(Identity { agent: "a".into(), incarnation: Incarnation(7), key });
+        let machine = Machine::new(identity.clone(), RunId::new(), ORPHAN);
+        Self { identity, machine, now: Now { monotonic_ns: 1_000 * SECOND_NS, unix_ms: 5_000 }, streams: 0 }
+    }
+
+    fn running() -> Self {
+        let mut bench = Self::new();
+        bench.open(1, 0);
+        bench.prepare(1, 1);
+        bench.event(Event::Compiled { attempt: 1, result: Ok(2) });
+        bench.order(Order::StartAt { monotonic_ns: 0 });
+        bench.load(LoadEvent::Started { monotonic_ns: 1_000 * SECOND_NS });
+        bench
+    }
+
+    fn event(&mut self, event: Event) -> Vec<String> {
+        let actions = self.machine.handle(event, self.now);
+        let is_order = |action: &&Action| !matches!(action, Action::AllowUntil { .. });
+        actions.iter().filter(is_order).map(word).collect()
+    }
+
+    fn open(&mut self, epoch: u64, last_seq: u64) -> Vec<String> {
+        self.streams += 1;
+        let hello = Hello {
+            run: self.machine.run,
+            epoch: Epoch(epoch),
+            agent: "a".into(),
+            incarnation: Incarnation(7),
+            last_seq: Seq(last_seq),
+        };
+        self.event(Event::Opened { stream: StreamId(self.streams), hello })
+    }
+
+    fn order(&mut self, order: Order) -> Vec<String> {
+        let stream = StreamId(self.streams);
+        self.event(Event::Order { stream, order })
+    }
+
+    fn lose(&mut self) -> Vec<String> {
+        self.event(Event::Lost { stream: StreamId(self.streams) })
+    }
+
+    fn load(&mut self, event: LoadEvent) -> Vec<String> {
+        self.event(Event::Load(event))
+    }
+
+    fn tick(&mut self, seconds: u64, lease_alive: bool) -> Vec<String> {
+        self.now.monotonic_ns += seconds * SECOND_NS;
+        let lease_until_ns = if lease_alive { u64::MAX } else { 0 };
+        self.event(Event::Tick { lease_until_ns })
+    }
+
+    fn sealed(&self, epoch: u64, seed: u64) -> Order {
+        let shard = Shard {
+            run: self.machine.run,
+            epoch: Epoch(epoch),
+            agent: "a".into(),
+            incarnation: Incarnation(7),
+            expires_unix_ms: 10_000 + epoch,
+            seed,
+            plan: serde_json::json!({"name": "p"}),
+            scenarios: Vec::new(),
+        };
+        let bytes = serde_json::to_vec(&shard).unwrap();
+        let seal = self.identity.key.seal(&bytes);
+        Order::Prepare { sealed_shard: bytes.into(), seal: seal.into() }
+    }
+
+    fn prepare(&mut self, epoch: u64, seed: u64) -> Vec<String> {
+        let order = self.sealed(epoch, seed);
+        self.order(order)
+    }
+}
+
+fn delta(number: u64) -> LoadEvent {
+    let mut delta =
+        Delta { from: RunTime(number * 100), to: RunTime(number * 100 + 100), ..Delta::default() };
+    delta.scenarios.insert(0, ScenarioDelta { started: 1, ..ScenarioDelta::default() });
+    LoadEvent::Delta(delta)
+}
+
+/// An action in a word, for comparison.
+fn word(action: &Action) -> String {
+    match action {
+        Action::Refuse { refusal, .. } => format!("refuse {}", refusal.code()),
+        Action::Adopt { stream } => format!("adopt {}", stream.0),
+        Action::Close { .. } => "close".to_owned(),
+        Action::Compile { attempt, .. } => format!("compile {attempt}"),
+        Action::Start { at_ns } => format!("start {}", at_ns / SECOND_NS),
+        Action::Stop { graceful, .. } => format!("stop {graceful}"),
+        Action::AllowUntil { monotonic_ns } => format!("until {}", monotonic_ns / SECOND_NS),
+        Action::Discard => "discard".to_owned(),
+        Action::Forget { tombstone: None } => "forget".to_owned(),
+        Action::Forget { tombstone: Some(Tombstone::GivenUp) } => "give up".to_owned(),
+        Action::Forget { tombstone: Some(Tombstone::Durable { last_seq }) } => format!("durable {last_seq}"),
+        Action::Send(report) => match report {
+            Report::Welcome(w) => {
+                format!("welcome {:?} at {} from {}", w.state, w.run_time.0, w.first_unacked)
+            }
+            Report::Prepared { cores } => format!("prepared {cores}"),
+            Report::Started { monotonic_ns } => format!("started {}", monotonic_ns / SECOND_NS),
+            Report::Delta(frame) => format!("delta {}", frame.seq),
+            Report::Finished { last_seq } => format!("finished {last_seq}"),
+            Report::Fault { code, .. } => format!("fault {code}"),
+            Report::Draining => "draining".to_owned(),
+        },
+    }
+}
+
+#[test]
+fn a_run_goes_its_whole_way() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.open(1, 0), ["adopt 1", "welcome New at 0 from 0"]);
+    assert_eq!(bench.prepare(1, 1), ["compile 1"]);
+    assert_eq!(bench.event(Event::Compiled { attempt: 1, result: Ok(2) }), ["prepared 2"]);
+    assert_eq!(bench.order(Order::StartAt { monotonic_ns: 1_002 * SECOND_NS }), ["start 1002"]);
+    assert_eq!(bench.load(LoadEvent::Started { monotonic_ns: 1_002 * SECOND_NS }), ["started 1002"]);
+    assert_eq!(bench.load(delta(0)), ["delta 1"]);
+    assert_eq!(bench.load(delta(1)), ["delta 2"]);
+    assert!(bench.order(Order::Ack(Seq(1))).is_empty());
+    assert_eq!(bench.load(LoadEvent::Finished), ["finished 2"]);
+    assert!(bench.order(Order::Ack(Seq(2))).is_empty());
+    assert_eq!(bench.order(Order::Release), ["discard", "durable 2"]);
+    assert!(bench.tick(1, true).is_empty() && bench.open(9, 0).is_empty(), "nothing follows");
+}
+
+#[test]
+fn a_start_in_the_past_starts_now_and_says_so() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    bench.event(Event::Compiled { attempt: 1, result: Ok(1) });
+    assert_eq!(bench.order(Order::StartAt { monotonic_ns: 3 }), ["start 1000"]);
+    assert_eq!(bench.load(LoadEvent::Started { monotonic_ns: 1_000 * SECOND_NS }), ["started 1000"]);
+}
+
+#[test]
+fn repeated_orders_change_nothing_and_are_answered_with_what_is_true() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    assert_eq!(bench.prepare(1, 1), ["compile 1"]);
+    assert!(bench.prepare(1, 1).is_empty());
+    bench.event(Event::Compiled { attempt: 1, result: Ok(2) });
+    assert_eq!(bench.prepare(1, 1), ["prepared 2"]);
+    bench.order(Order::StartAt { monotonic_ns: 0 });
+    assert!(bench.order(Order::StartAt { monotonic_ns: 0 }).is_empty());
+    bench.load(LoadEvent::Started { monotonic_ns: 1_000 * SECOND_NS });
+    assert_eq!(bench.order(Order::StartAt { monotonic_ns: 0 }), ["started 1000"]);
+    assert_eq!(bench.prepare(1, 1), ["started 1000"]);
+    assert_eq!(bench.prepare(1, 2), ["fault second_shard"]);
+    let stop = Order::Stop { why: StopWhy::Cancelled, graceful: Micros::from_secs(1) };
+    assert_eq!(bench.order(stop.clone()), ["stop 1s"]);
+    assert_eq!(bench.order(stop.clone()), ["stop 1s"]);
+    bench.load(LoadEvent::Finished);
+    assert!(bench.order(stop).is_empty());
+    assert_eq!(bench.prepare(1, 1), ["fault run_over"]);
+}
+
+#[test]
+fn a_cut_before_the_start_replaces_the_one_before() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    assert_eq!(bench.prepare(1, 2), ["compile 2"]);
+    assert!(bench.event(Event::Compiled { attempt: 1, result: Ok(1) }).is_empty());
+    assert_eq!(bench.event(Event::Compiled { attempt: 2, result: Ok(2) }), ["prepared 2"]);
+    assert_eq!(bench.prepare(1, 3), ["discard", "compile 3"]);
+    bench.lose();
+    assert_eq!(bench.open(2, 0), ["adopt 2", "welcome New at 0 from 0"]);
+    assert!(bench.prepare(2, 3).is_empty(), "the same shard, sealed by the next leader");
+}
+
+#[test]
+fn a_shard_that_does_not_compile_is_a_fault_and_another_may_come() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    let fault = Fault { code: "file_limit".to_owned(), message: String::new() };
+    let compiled = Event::Compiled { attempt: 1, result: Err(fault) };
+    assert_eq!(bench.event(compiled), ["fault file_limit"]);
+    assert_eq!(bench.order(Order::StartAt { monotonic_ns: 0 }), ["fault not_prepared"]);
+    assert_eq!(bench.prepare(1, 1), ["compile 2"]);
+    assert_eq!(bench.lose(), Vec::<String>::new());
+}
+
+#[test]
+fn forged_stale_and_expired_orders_are_refused() {
+    let mut bench = Bench::new();
+    bench.open(5, 0);
+    assert_eq!(bench.prepare(4, 1), ["fault not_ours"]);
+    let Order::Prepare { sealed_shard, seal } = bench.sealed(5, 1) else { unreachable!() };
+    let forged = Order::Prepare { sealed_shard, seal: seal.slice(1..) };
+    assert_eq!(bench.order(forged), ["fault bad_seal"]);
+    bench.now.unix_ms = 20_000;
+    assert_eq!(bench.prepare(5, 1), ["fault expired"]);
+    assert_eq!(bench.open(4, 0), ["refuse stale_epoch"]);
+    assert_eq!(bench.open(5, 3), ["refuse never_sent"]);
+    assert_eq!(bench.machine.state(), ShardState::New);
+}
+
+#[test]
+fn a_newer_stream_replaces_the_older_and_the_older_is_not_heard_any_more() {
+    let mut bench = Bench::running();
+    let old = StreamId(bench.streams);
+    let opened = bench.open(1, 0);
+    assert_eq!(opened, ["adopt 2", "welcome Running at 0 from 0", "started 1000"]);
+    let stop = Order::Stop { why: StopWhy::Cancelled, graceful: Micros::ZERO };
+    assert!(bench.event(Event::Order { stream: old, order: stop }).is_empty());
+    assert!(bench.event(Event::Lost { stream: old }).is_empty());
+    assert_eq!(bench.load(delta(0)), ["delta 1"], "the newer stream is there");
+    assert_eq!(bench.event(Event::EpochSeen(Epoch(2))), ["close"]);
+    assert!(bench.order(Order::Release).is_empty(), "an older leader's word");
+    assert_eq!(bench.open(1, 0), ["refuse stale_epoch"]);
+    assert_eq!(bench.open(2, 0), ["adopt 4", "welcome Running at 0 from 1", "started 1000", "delta 1"]);
+}
+
+#[test]
+fn after_a_cut_what_is_not_durable_is_sent_again_and_the_rest_folded() {
+    let mut bench = Bench::running();
+    for number in 0..3 {
+        bench.load(delta(number));
+    }
+    bench.lose();
+    for number in 3..6 {
+        assert!(bench.load(delta(number)).is_empty());
+    }
+    assert!(bench.load(LoadEvent::Finished).is_empty());
+    let opened = bench.open(1, 2);
+    assert_eq!(opened, ["adopt 2", "welcome Finished at 600 from 3", "delta 3", "delta 4", "finished 4"]);
+    assert!(bench.order(Order::Ack(Seq(4))).is_empty());
+    assert_eq!(bench.lose(), ["durable 4"]);
+}
+
+#[test]
+fn the_end_is_said_only_once_everything_was_sent() {
+    let mut bench = Bench::running();
+    for number in 0..10 {
+        bench.load(delta(number));
+    }
+    assert!(bench.load(LoadEvent::Finished).is_empty());
+    assert_eq!(bench.order(Order::Ack(Seq(1))), ["delta 9", "finished 9"]);
+    assert_eq!(bench.order(Order::Ack(Seq(50))), ["close"], "an ack of what was never sent");
+}
+
+#[test]
+fn silence_of_the_leader_stops_load_and_keeps_the_deltas_for_a_time() {
+    let mut bench = Bench::running();
+    bench.load(delta(0));
+    assert!(bench.tick(29, true).is_empty());
+    bench.order(Order::Alive);
+    assert!(bench.tick(29, true).is_empty());
+    assert_eq!(bench.tick(1, true), ["close", "stop 0s"]);
+    assert!(bench.tick(1, true).is_empty());
+    bench.load(delta(1));
+    bench.load(LoadEvent::Finished);
+    assert!(bench.tick(500, false).is_empty());
+    let opened = bench.open(1, 0);
+    assert_eq!(opened, ["adopt 2", "welcome Finished at 200 from 1", "delta 1", "delta 2", "finished 2"]);
+    let kept = bench.machine.outbox().unacked().last().unwrap();
+    assert_eq!(Delta::from_bytes(&kept.bytes).unwrap().warnings[0].code, "orphaned");
+    bench.lose();
+    assert_eq!(bench.tick(630, true), ["give up"]);
+}
+
+#[test]
+fn without_stream_and_lease_load_stops_at_once() {
+    let mut bench = Bench::running();
+    assert!(bench.tick(3, false).is_empty(), "a stream is enough");
+    assert!(bench.tick(0, true).is_empty());
+    bench.order(Order::Alive);
+    bench.now.monotonic_ns += SECOND_NS;
+    bench.order(Order::Alive);
+    bench.lose();
+    assert!(bench.tick(20, true).is_empty(), "a lease is enough");
+    assert_eq!(bench.tick(0, false), ["stop 0s"]);
+}
+
+#[test]
+fn a_stream_on_which_nothing_comes_is_no_stream_once_the_lease_is_gone_too() {
+    let mut bench = Bench::running();
+    assert!(bench.tick(3, false).is_empty());
+    assert_eq!(bench.tick(1, false), ["stop 0s"]);
+}
+
+#[test]
+fn an_agent_that_was_frozen_and_counted_as_dead_does_not_load_on_under_a_new_lease() {
+    let tick = |bench: &mut Bench, lease_s: u64| {
+        bench.event(Event::Tick { lease_until_ns: bench.now.monotonic_ns + lease_s * SECOND_NS })
+    };
+    let frozen = || {
+        let mut bench = Bench::running();
+        assert!(tick(&mut bench, 3).is_empty());
+        bench.now.monotonic_ns += 6 * SECOND_NS;
+        bench
+    };
+    let mut bench = frozen();
+    bench.lose();
+    assert_eq!(tick(&mut bench, 3), ["stop 0s"], "the entry was made anew before anybody looked");
+    // What the leader had said before it gave the agent up is read only now, and then the stream's end.
+    let mut bench = frozen();
+    bench.order(Order::Alive);
+    assert!(tick(&mut bench, 3).is_empty());
+    bench.lose();
+    assert_eq!(tick(&mut bench, 3), ["stop 0s"]);
+    // A leader that goes on speaking has not given it up.
+    let mut bench = frozen();
+    bench.order(Order::Alive);
+    assert!(tick(&mut bench, 3).is_empty());
+    bench.now.monotonic_ns += SECOND_NS;
+    bench.order(Order::Alive);
+    bench.lose();
+    assert!(tick(&mut bench, 3).is_empty());
+}
+
+#[test]
+fn a_shard_that_was_never_started_is_given_up_with_its_leader() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    bench.event(Event::Compiled { attempt: 1, result: Ok(1) });
+    bench.lose();
+    assert!(bench.tick(29, true).is_empty());
+    assert_eq!(bench.tick(1, true), ["discard", "give up"]);
+}
+
+#[test]
+fn a_stream_that_says_hello_and_no_more_leaves_no_trace() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    assert_eq!(bench.lose(), ["forget"]);
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    assert_eq!(bench.tick(30, true), ["close", "forget"]);
+}
+
+#[test]
+fn a_stop_before_the_start_ends_the_shard_without_a_delta() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    let stop = Order::Stop { why: StopWhy::Failed, graceful: Micros::ZERO };
+    assert_eq!(bench.order(stop), ["discard", "finished 0"]);
+    assert_eq!(bench.event(Event::Compiled { attempt: 1, result: Ok(1) }), ["discard"]);
+    assert!(bench.order(Order::StartAt { monotonic_ns: 0 }).is_empty());
+    assert_eq!(bench.order(Order::Release), ["discard", "durable 0"]);
+}
+
+#[test]
+fn an_engine_that_fails_is_a_fault_and_what_it_counted_still_goes_up() {
+    let mut bench = Bench::running();
+    bench.load(delta(0));
+    assert_eq!(bench.load(LoadEvent::Failed("a core panicked".to_owned())), ["fault engine", "finished 1"]);
+    bench.lose();
+    let opened = bench.open(1, 0);
+    assert_eq!(
+        opened,
+        ["adopt 2", "welcome Finished at 100 from 1", "fault engine", "delta 1", "finished 1"]
+    );
+}
+
+#[test]
+fn an_agent_that_leaves_says_so_stops_and_forgets_once_all_is_durable() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.event(Event::Leave), ["draining", "stop 1s"]);
+    assert!(bench.event(Event::Leave).is_empty());
+    assert_eq!(bench.load(delta(0)), ["delta 1"]);
+    assert_eq!(bench.load(LoadEvent::Finished), ["finished 1"]);
+    assert_eq!(bench.order(Order::Ack(Seq(1))), ["durable 1"]);
+
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    assert_eq!(bench.event(Event::Leave), ["draining", "finished 0", "durable 0"]);
+}
+
+#[test]
+fn a_leader_that_asks_after_a_durable_run_is_told_its_end() {
+    let mut bench = Bench::new();
+    bench.machine = Machine::ended(bench.identity.clone(), bench.machine.run, ORPHAN, Seq(4));
+    assert_eq!(bench.open(3, 4), ["adopt 1", "welcome Finished at 0 from 0", "finished 4"]);
+    assert_eq!(bench.prepare(3, 1), ["fault run_over"]);
+    assert_eq!(bench.order(Order::Release), ["discard", "durable 4"]);
+}
+
+#[test]
+fn a_release_in_mid_run_drops_the_load() {
+    let mut bench = Bench::running();
+    bench.load(delta(0));
+    assert_eq!(bench.order(Order::Release), ["discard", "give up"]);
+}
+
+#[test]
+fn the_engine_is_told_how_long_it_may_go_on_by_itself() {
+    let mut bench = Bench::running();
+    let tick = |bench: &mut Bench, lease_s: u64| -> Vec<String> {
+        let event = Event::Tick { lease_until_ns: lease_s * SECOND_NS };
+        bench.machine.handle(event, bench.now).iter().map(word).collect()
+    };
+    assert_eq!(tick(&mut bench, 1_003), ["until 1004"], "with a stream: as long as it is trusted");
+    assert!(tick(&mut bench, 1_003).is_empty());
+    assert_eq!(tick(&mut bench, 1_005), ["until 1005"], "or the lease, where that is longer");
+    bench.lose();
+    assert_eq!(tick(&mut bench, 1_003), ["until 1003"], "without a stream: the lease");
+    assert_eq!(tick(&mut bench, 1_090), ["until 1030"], "the orphan timeout at most");
+}
