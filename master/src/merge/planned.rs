@@ -1,0 +1,136 @@
+//! What one agent was to do: how many iterations its shard plans, and so how much a hole in its numbers can hold.
+//!
+//! For a scenario of an open loop, at every moment t of run time:
+//! `planned before t = started + dropped + missed + waiting (when_busy: queue) `, so what an agent that was heard up to `from` can have
+//! started until `to` is `planned before to - (started + dropped + missed before from)`, and beside it the iterations that were going at `from`.
+
+use volcanion_common::delta::ScenarioDelta;
+use volcanion_common::plan::profile::Profile;
+use volcanion_common::plan::{Arrival, Executor, Plan, Scenario, Step};
+use volcanion_common::shard::ScenarioShare;
+use volcanion_common::units::{Micros, RunTime};
+
+use super::{AgentState, Gap, ScenarioCounts};
+
+/// One agent's plan.
+#[derive(Debug)]
+pub struct Planned {
+    scenarios: Vec<PlannedScenario>,
+    /// After it nothing is sent.
+    last_moment: RunTime,
+}
+
+#[derive(Debug)]
+struct PlannedScenario {
+    start: Micros,
+    requests_per_iteration: u64,
+    share: ScenarioShare,
+    /// The arrivals of the whole scenario, where it is an open loop.
+    arrivals: Option<Profile>,
+    /// Arrivals are drawn by chance, so their number is an expectation.
+    is_random: bool,
+    /// Iterations of this share in all, where the plan fixes them.
+    iterations: Option<u64>,
+}
+
+impl Planned {
+    /// An agent's plan, from its shares of the plan's scenarios in order.
+    pub fn new(plan: &Plan, shares: &[ScenarioShare]) -> Self {
+        let scenarios =
+            plan.scenarios.iter().zip(shares).map(|(s, share)| PlannedScenario::new(s, share)).collect();
+        Self { scenarios, last_moment: RunTime::START.plus(plan.duration()).plus(plan.graceful_stop()) }
+    }
+
+    /// Arrivals of the agent's open loops that are due in [from, to), by scenario; only those with any.
+    pub fn arrivals(&self, from: RunTime, to: RunTime) -> impl Iterator<Item = (u32, ScenarioDelta)> {
+        self.scenarios.iter().enumerate().filter_map(move |(index, scenario)| {
+            let missed = scenario.arrivals_before(to)?.saturating_sub(scenario.arrivals_before(from)?);
+            (missed > 0).then(|| (index as u32, ScenarioDelta { missed, ..ScenarioDelta::default() }))
+        })
+    }
+
+    /// Arrivals of the agent's open loops that were due before `to` and that it neither started nor counted as dropped or missed, by scenario; only those
+    /// with any.
+    pub fn not_started(&self, state: &AgentState, to: RunTime) -> impl Iterator<Item = (u32, ScenarioDelta)> {
+        self.scenarios.iter().zip(&state.scenarios).enumerate().filter_map(
+            move |(index, (scenario, counts))| {
+                let missed = scenario.arrivals_before(to)?.saturating_sub(counts.accounted());
+                (missed > 0).then(|| (index as u32, ScenarioDelta { missed, ..ScenarioDelta::default() }))
+            },
+        )
+    }
+
+    /// The hole that an agent leaves which was heard as `state` says and cannot have sent anything after `to`. `fallback_rate` is the closed loops' rate where
+    /// this agent was never heard.
+    pub fn gap(&self, state: &AgentState, to: RunTime, fallback_rate: f64) -> Gap {
+        let from = state.reported_to;
+        let to = to.min(self.last_moment).max(from);
+        let none = ScenarioCounts::default();
+        let mut at_most_requests: u64 = 0;
+        let mut estimate = false;
+        let mut open_ended = false;
+        for (index, scenario) in self.scenarios.iter().enumerate() {
+            let counts = state.scenarios.get(index).unwrap_or(&none);
+            match scenario.iterations_left(counts, to) {
+                Some(iterations) => {
+                    at_most_requests = scenario
+                        .requests_per_iteration
+                        .saturating_mul(iterations)
+                        .saturating_add(at_most_requests);
+                    estimate |= scenario.is_random;
+                }
+                None => open_ended = open_ended || !scenario.share.is_empty(),
+            }
+        }
+        if open_ended {
+            let rate = if state.seq.0 > 0 { state.closed_rate_max } else { fallback_rate };
+            let about = (rate * to.since(from).as_secs_f64()).ceil() as u64;
+            at_most_requests = at_most_requests.saturating_add(about);
+            estimate = true;
+        }
+        Gap { from, to, at_most_requests, estimate }
+    }
+}
+
+impl PlannedScenario {
+    fn new(scenario: &Scenario, share: &ScenarioShare) -> Self {
+        let executor = &scenario.executor;
+        let open = match executor {
+            Executor::ConstantArrivalRate { open, .. } | Executor::RampingArrivalRate { open, .. } => {
+                Some(open)
+            }
+            _ => None,
+        };
+        let iterations = match executor {
+            Executor::PerVuIterations { vus, iterations, .. } => {
+                Some(share.count_below(*vus).saturating_mul(*iterations))
+            }
+            Executor::SharedIterations { iterations, .. } => Some(share.count_below(*iterations)),
+            _ => None,
+        };
+        Self {
+            start: scenario.start_time,
+            requests_per_iteration: scenario.steps.iter().filter(|s| matches!(s, Step::Request(_))).count()
+                as u64,
+            share: share.clone(),
+            arrivals: Profile::of_arrivals(executor),
+            is_random: open.is_some_and(|open| open.arrival == Arrival::Poisson),
+            iterations,
+        }
+    }
+
+    /// Owned arrivals that are due before a moment of run time; `None` for a closed loop.
+    fn arrivals_before(&self, time: RunTime) -> Option<u64> {
+        let since_start = time.since(RunTime::START.plus(self.start));
+        self.arrivals
+            .as_ref()
+            .map(|arrivals| self.share.count_below(arrivals.count_before(since_start.as_nanos())))
+    }
+
+    /// The most iterations that may have gone on between the counts and `to`; `None` where the plan does not say.
+    fn iterations_left(&self, counts: &ScenarioCounts, to: RunTime) -> Option<u64> {
+        let planned = self.arrivals_before(to).or(self.iterations)?;
+        let going = counts.started.saturating_sub(counts.completed + counts.interrupted);
+        Some(planned.saturating_sub(counts.accounted()).saturating_add(going))
+    }
+}

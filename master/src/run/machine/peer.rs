@@ -1,0 +1,85 @@
+//! One agent's part of a run: its plan, what it has reported, and how it is reached.
+
+use volcanion_common::ids::{AgentId, Seq};
+use volcanion_common::plan::Plan;
+use volcanion_common::registry::Member;
+use volcanion_common::series::Distribution;
+use volcanion_common::shard::ScenarioShare;
+
+use super::link::Link;
+use crate::merge::AgentState;
+use crate::merge::inbox::Inbox;
+use crate::merge::planned::Planned;
+
+/// One agent's part.
+pub(super) struct Peer {
+    pub link: Link,
+    pub shares: Vec<ScenarioShare>,
+    pub planned: Planned,
+    pub is_prepared: bool,
+    /// The registry says that its entry is not there.
+    pub is_gone: bool,
+    /// It was given up and is there again: it is to be told so.
+    pub is_release_due: bool,
+    pub clock: Option<Clock>,
+    /// When its clock was last asked for.
+    pub clock_asked_ns: Option<u64>,
+    /// What it could not do; its part ends with that.
+    pub fault: Option<Fault>,
+    pub inbox: Inbox,
+    /// As received; the durable part of it is `durable`.
+    pub state: AgentState,
+    pub durable: Seq,
+    /// Of all its scenarios.
+    pub lag: Distribution,
+}
+
+/// An agent's monotonic clock against ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub offset_ns: i64,
+    pub round_trip_ns: u64,
+}
+
+/// An agent's word that it could not do its part.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub message: String,
+    /// Until then its last deltas are awaited.
+    pub deadline_ns: u64,
+}
+
+impl Peer {
+    pub fn new(member: &Member, shares: Vec<ScenarioShare>, plan: &Plan) -> Self {
+        Self {
+            link: Link::default(),
+            planned: Planned::new(plan, &shares),
+            shares,
+            is_prepared: false,
+            is_gone: false,
+            is_release_due: false,
+            clock: None,
+            clock_asked_ns: None,
+            fault: None,
+            inbox: Inbox::default(),
+            state: AgentState::new(member.id.clone(), member.incarnation, plan.scenarios.len()),
+            durable: Seq(0),
+            lag: Distribution::default(),
+        }
+    }
+
+    pub fn id(&self) -> &AgentId {
+        &self.state.agent
+    }
+
+    /// Whether nothing more is awaited of it.
+    pub fn is_over(&self) -> bool {
+        self.state.is_over()
+    }
+
+    /// Whether its load ended early for reasons of its own, though all its numbers are in.
+    pub fn stopped_early(&self) -> bool {
+        self.state.is_whole()
+            && self.state.warnings.iter().any(|(code, ..)| code == "draining" || code == "orphaned")
+    }
+}

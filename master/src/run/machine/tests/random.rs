@@ -1,0 +1,218 @@
+//! Random loss, repetition and reordering between simulated agents, the machine, a store that fails, and masters that die: totals are the sum of what was reported,
+//! or what is missing lies in a named gap.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PLAN_SECONDS: u64 = 6;
+const RATE: u64 = 40;
+
+/// Reproducible chance: xorshift64*.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+}
+
+/// An agent: one delta a second, kept until acknowledged.
+struct SimAgent {
+    name: &'static str,
+    /// Its arrivals a second.
+    rate: u64,
+    /// Produced and not acknowledged.
+    outbox: VecDeque<(u64, Delta)>,
+    last_seq: u64,
+    produced_ms: u64,
+    sent_requests: u64,
+    is_dead: bool,
+    is_finish_due: bool,
+}
+
+impl SimAgent {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            rate: RATE / 2,
+            outbox: VecDeque::new(),
+            last_seq: 0,
+            produced_ms: 0,
+            sent_requests: 0,
+            is_dead: false,
+            is_finish_due: false,
+        }
+    }
+
+    fn produce(&mut self, until_ms: u64) {
+        while !self.is_dead && self.produced_ms + 1_000 <= until_ms.min(PLAN_SECONDS * 1_000) {
+            let from_ms = self.produced_ms;
+            self.produced_ms += 1_000;
+            self.last_seq += 1;
+            self.sent_requests += self.rate;
+            self.outbox.push_back((self.last_seq, delta(from_ms, self.produced_ms, self.rate)));
+            self.is_finish_due = self.produced_ms == PLAN_SECONDS * 1_000;
+        }
+    }
+
+    fn acknowledged(&mut self, seq: u64) {
+        assert!(seq <= self.last_seq);
+        self.outbox.retain(|(ours, _)| *ours > seq);
+    }
+}
+
+struct World {
+    b: Bench,
+    agents: Vec<SimAgent>,
+    chance: Chance,
+    /// Acknowledgements and closings up to here were looked at.
+    looked: usize,
+    is_calm: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let b = Bench::running(open_plan(RATE, PLAN_SECONDS, json!({})), &["a", "b"]);
+        let agents = vec![SimAgent::new("a"), SimAgent::new("b")];
+        Self { b, agents, chance: Chance(seed.max(1)), looked: 0, is_calm: false }
+    }
+
+    fn look(&mut self) {
+        for action in &self.b.seen[self.looked..] {
+            if let Action::Send { agent, order: Order::Ack(seq), .. } = action {
+                let agent = self.agents.iter_mut().find(|a| a.name == agent.0).expect("an agent");
+                agent.acknowledged(seq.0);
+            }
+        }
+        self.looked = self.b.seen.len();
+    }
+
+    fn faults(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        let chance = &mut self.chance;
+        if chance.one_in(30) {
+            self.b = self.b.taken_over(300);
+            self.looked = 0;
+            for i in 0..self.agents.len() {
+                if self.agents[i].is_dead {
+                    self.b.gone(self.agents[i].name);
+                }
+            }
+            return;
+        }
+        self.b.store_answers = !chance.one_in(4);
+        if self.b.store_answers {
+            self.b.answer_writes();
+        } else if chance.one_in(2)
+            && let Some(Action::Commit(part)) = self.b.writes.first().cloned()
+        {
+            self.b.writes.remove(0);
+            // Half of the failures are none: the part is durable, only the answer is lost.
+            if chance.one_in(2) {
+                self.b.store(part.clone());
+            }
+            self.b.event(Event::CommitFailed { part: part.number, fenced: false });
+        }
+        let i = (chance.next() % 2) as usize;
+        let others_live = self.agents.iter().filter(|agent| !agent.is_dead).count() > 1;
+        let name = self.agents[i].name;
+        if self.chance.one_in(60) && others_live {
+            self.agents[i].is_dead = true;
+            self.b.gone(name);
+        }
+        let has_stream = self.b.streams.contains_key(&name.into());
+        if has_stream && (self.agents[i].is_dead || self.chance.one_in(6)) {
+            self.b.lost(name);
+        }
+    }
+
+    /// The agent says what it has to say on its stream, with faults.
+    fn talk(&mut self, i: usize) {
+        let name = self.agents[i].name;
+        let Some((stream, hello)) = self.b.streams.get(&name.into()).cloned() else { return };
+        if self.agents[i].is_dead {
+            self.b.lost(name);
+            return;
+        }
+        self.agents[i].acknowledged(hello.last_seq.0);
+        let over = self.agents[i].is_finish_due;
+        self.b.open(name, if over { ShardState::Finished } else { ShardState::Running });
+        let mut reports: Vec<Report> = Vec::new();
+        for (seq, delta) in self.agents[i].outbox.iter().take(8) {
+            reports.extend(frames(*seq, delta));
+        }
+        if over && self.agents[i].outbox.len() <= 8 {
+            reports.push(Report::Finished { last_seq: Seq(self.agents[i].last_seq) });
+        }
+        if !self.is_calm && reports.len() > 1 {
+            let place = self.chance.next() as usize % (reports.len() - 1);
+            match self.chance.next() % 6 {
+                0 => drop(reports.remove(place)),
+                1 => reports.swap(place, place + 1),
+                2 => reports.insert(place, reports[place].clone()),
+                _ => {}
+            }
+        }
+        for report in reports {
+            if self.b.streams.get(&name.into()).is_some_and(|(ours, _)| *ours == stream) {
+                self.b.report(name, report);
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        let mut run_ms = 0;
+        while !self.b.is_over {
+            run_ms += 130;
+            assert!(run_ms < (PLAN_SECONDS + 2 + 15) * 1_000 + 20_000, "every run reaches its end");
+            self.is_calm = run_ms > PLAN_SECONDS * 1_000 + 3_000;
+            if self.is_calm {
+                self.b.store_answers = true;
+                self.b.answer_writes();
+            }
+            self.b.at_ms(run_ms);
+            self.faults();
+            for i in 0..self.agents.len() {
+                self.agents[i].produce(run_ms);
+                self.talk(i);
+            }
+            self.look();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn totals_are_what_was_sent_or_lie_in_a_named_gap(seed in any::<u64>()) {
+        let mut world = World::new(seed);
+        world.run();
+        let ending = world.b.ending();
+        prop_assert_eq!(ending.status, RunStatus::Completed);
+        let m = &ending.metrics;
+        let sent: u64 = world.agents.iter().map(|agent| agent.sent_requests).sum();
+        let missing = sent - m.total_requests;
+        let gaps: u64 = m.completeness.gaps.iter().map(|gap| gap.at_most_requests).sum();
+        prop_assert!(missing <= gaps, "{} of {} sent are missing, gaps of {}", missing, sent, gaps);
+        for agent in &world.agents {
+            let gap = m.completeness.gaps.iter().find(|gap| gap.agent == agent.name);
+            // Whoever died after its last number was in has none.
+            prop_assert!(gap.is_none() || agent.is_dead, "{:?}", gap);
+        }
+        // Whatever was planned was started, missed, or lies in a gap.
+        prop_assert_eq!(m.iterations + m.dropped_iterations + m.missed_iterations + gaps, RATE * PLAN_SECONDS);
+    }
+}

@@ -1,0 +1,180 @@
+//! A master dies, the next one goes on.
+
+use super::*;
+
+#[test]
+fn the_next_master_goes_on_where_the_last_commit_was() {
+    let mut old = Bench::running(open_plan(10, 6, json!({})), &["a", "b"]);
+    old.at_ms(1_010);
+    old.delta("a", 1, &delta(0, 1_000, 5));
+    old.delta("b", 1, &delta(0, 1_000, 5));
+    // Received and not committed: gone with the old master.
+    old.store_answers = false;
+    old.at_ms(2_010);
+    old.delta("a", 2, &delta(1_000, 2_000, 5));
+
+    let mut b = old.taken_over(2_000);
+    assert_eq!(b.machine.status(), RunStatus::Running);
+    assert_eq!(b.streams[&"a".into()].1.last_seq, Seq(1));
+    assert_eq!(b.streams[&"a".into()].1.epoch, Epoch(4));
+    b.open("a", ShardState::Running);
+    b.open("b", ShardState::Running);
+    b.delta("a", 2, &delta(1_000, 2_000, 5));
+    b.delta("b", 2, &delta(1_000, 2_000, 5));
+    b.at_ms(6_010);
+    for agent in ["a", "b"] {
+        b.delta(agent, 3, &delta(2_000, 6_000, 20));
+        b.finished(agent, 3);
+    }
+    b.at_ms(8_000);
+    assert_eq!(b.verdict(), (RunStatus::Completed, StopReason::Completed));
+    let m = &b.ending().metrics;
+    assert_eq!((m.total_requests, m.completeness.complete, m.missed_iterations), (60, true, 0));
+    assert_eq!(m.agents.iter().map(|agent| agent.requests).collect::<Vec<_>>(), [30, 30]);
+}
+
+#[test]
+fn an_agent_that_died_with_the_master_leaves_a_gap_from_the_last_commit() {
+    let mut old = Bench::running(open_plan(10, 6, json!({})), &["a", "b"]);
+    old.at_ms(1_010);
+    old.delta("a", 1, &delta(0, 1_000, 5));
+    old.delta("b", 1, &delta(0, 1_000, 5));
+    let mut b = old.taken_over(1_990);
+    b.gone("b");
+    b.open("a", ShardState::Running);
+    b.at_ms(6_010);
+    b.delta("a", 2, &delta(1_000, 6_000, 25));
+    b.finished("a", 2);
+    assert_eq!(b.verdict(), (RunStatus::Completed, StopReason::Completed));
+    let m = &b.ending().metrics;
+    assert_eq!((m.completeness.gaps[0].from_ms, m.completeness.gaps[0].to_ms), (1_000.0, 3_000.0));
+    assert_eq!(m.total_requests + m.missed_iterations + m.completeness.gaps[0].at_most_requests, 60);
+}
+
+#[test]
+fn a_gap_that_was_stored_stays_as_it_is() {
+    let mut old = Bench::running(open_plan(10, 6, json!({})), &["a", "b"]);
+    old.at_ms(2_000);
+    old.gone("b");
+    old.lost("b");
+    old.at_ms(3_010);
+    old.delta("a", 1, &delta(0, 3_000, 15));
+    let mut b = old.taken_over(1_000);
+    assert!(!b.streams.contains_key(&"b".into()), "nobody looks for the dead");
+    b.open("a", ShardState::Running);
+    b.at_ms(6_010);
+    b.delta("a", 2, &delta(3_000, 6_000, 15));
+    b.finished("a", 2);
+    let m = &b.ending().metrics;
+    let gap = &m.completeness.gaps[0];
+    assert_eq!((gap.from_ms, gap.to_ms, gap.at_most_requests), (0.0, 2_000.0, 10));
+    assert_eq!((m.total_requests, m.missed_iterations), (30, 20));
+}
+
+#[test]
+fn a_run_that_was_not_started_is_given_up_and_its_agents_are_released() {
+    let mut old = Bench::new(open_plan(10, 6, json!({})), &["a", "b"]);
+    old.open("a", ShardState::New);
+    let mut b = old.taken_over(500);
+    b.open("a", ShardState::Prepared);
+    let stream = b.stream("b");
+    b.streams.remove(&"b".into());
+    b.event(Event::Refused { agent: "b".into(), stream, reason: "refused".to_owned(), fatal: false });
+    assert_eq!(b.verdict(), (RunStatus::Failed, StopReason::Lost));
+    assert!(b.ending().message.as_deref().is_some_and(|message| message.contains("before the load began")));
+    assert!(b.is_released("a"));
+
+    // Nobody answers: it ends all the same.
+    let mut b = old.taken_over(500);
+    b.at_ns(b.now.monotonic_ns + 5_000 * MS);
+    assert_eq!(b.verdict(), (RunStatus::Failed, StopReason::Lost));
+}
+
+#[test]
+fn a_start_that_was_fixed_and_not_sent_is_sent_by_the_next_master() {
+    let mut old = Bench::new(open_plan(10, 6, json!({})), &["a"]);
+    old.open("a", ShardState::New);
+    old.clock("a", 1);
+    old.report("a", Report::Prepared { cores: 1 });
+    let mut b = old.taken_over(2_000);
+    b.open("a", ShardState::Prepared);
+    assert!(
+        !b.orders("a").iter().any(|order| matches!(order, Order::StartAt { .. })),
+        "its clock is not known yet"
+    );
+    b.clock("a", 1);
+    assert!(b.orders("a").iter().any(|order| matches!(order, Order::StartAt { .. })));
+}
+
+#[test]
+fn a_stop_survives_the_master() {
+    let mut old = Bench::running(open_plan(10, 60, json!({})), &["a"]);
+    old.at_ms(1_010);
+    old.delta("a", 1, &delta(0, 1_000, 10));
+    old.at_ms(1_500);
+    old.event(Event::StopRequested);
+    let mut b = old.taken_over(500);
+    assert_eq!(b.machine.status(), RunStatus::Stopping);
+    b.open("a", ShardState::Running);
+    assert!(b.orders("a").iter().any(|order| matches!(order, Order::Stop { why: StopWhy::Cancelled, .. })));
+    b.delta("a", 2, &delta(1_000, 1_600, 6));
+    b.finished("a", 2);
+    assert_eq!(b.verdict(), (RunStatus::Cancelled, StopReason::Cancelled));
+    assert_eq!(b.ending().metrics.total_requests, 16);
+}
+
+#[test]
+fn a_wall_clock_that_was_set_meanwhile_does_not_move_the_run() {
+    let mut old = Bench::running(open_plan(10, 60, json!({})), &["a"]);
+    old.at_ms(1_010);
+    old.delta("a", 1, &delta(0, 1_000, 10));
+    let mut b = old.taken_over(3_600_000);
+    let welcome = Welcome {
+        incarnation: Incarnation(100),
+        state: ShardState::Running,
+        run_time: RunTime(3_000_000),
+        first_unacked: Seq(0),
+    };
+    let stream = b.stream("a");
+    b.event(Event::Opened { agent: "a".into(), stream, welcome });
+    b.at_ns(b.now.monotonic_ns + 3_500 * MS);
+    b.delta("a", 2, &delta(1_000, 6_000, 50));
+    b.at_ns(b.now.monotonic_ns + 1_500 * MS);
+    assert_eq!((b.machine.status(), b.acks("a")), (RunStatus::Running, vec![2]));
+}
+
+#[test]
+fn readers_see_what_was_stored_as_soon_as_the_run_is_taken_up() {
+    let mut old = Bench::running(open_plan(10, 60, json!({})), &["a"]);
+    old.at_ms(1_010);
+    old.delta("a", 1, &delta(0, 1_000, 10));
+    let b = old.taken_over(500);
+    let shown = b.seen.iter().find_map(|action| match action {
+        Action::Publish { metrics, .. } => Some(metrics.total_requests),
+        _ => None,
+    });
+    assert_eq!(shown, Some(10));
+}
+
+#[test]
+fn a_take_over_does_not_break_a_rate_that_is_kept() {
+    let rule = json!({ "thresholds": [{ "expr": "rps > 8", "abort": true, "window": "10s" }] });
+    let mut old = Bench::running(open_plan(10, 60, rule), &["a"]);
+    for second in 1..=20 {
+        old.at_ms(second * 1_000 + 10);
+        old.delta("a", second, &delta((second - 1) * 1_000, second * 1_000, 10));
+    }
+    let mut b = old.taken_over(1_000);
+    b.open("a", ShardState::Running);
+    for second in 21..=40 {
+        b.at_ms(second * 1_000 + 10);
+        b.delta("a", second, &delta((second - 1) * 1_000, second * 1_000, 10));
+        assert_eq!(b.machine.status(), RunStatus::Running, "in second {second}");
+    }
+    // Where the new window is full, the rule is judged again.
+    for second in 41..=50 {
+        b.at_ms(second * 1_000 + 10);
+        b.delta("a", second, &delta((second - 1) * 1_000, second * 1_000, 1));
+    }
+    assert_eq!(b.machine.status(), RunStatus::Stopping);
+}
