@@ -1,0 +1,126 @@
+//! The store: plans, runs, and each run's history as merged deltas, kept so that any window can be read again exactly.
+//!
+//! Takes what the run's driver commits; gives it back to REST and to the next master. Invariants: every write that belongs
+//! to a run holds the writer's epoch against the store's in the same transaction, so a master that was replaced writes
+//! nothing; a part and the high-water marks that it moves are written together or not at all; an ended run never changes.
+
+#[cfg(test)]
+mod contract;
+mod open;
+mod records;
+mod rows;
+#[cfg(test)]
+pub(crate) mod samples;
+mod sqlite;
+mod window;
+
+use async_trait::async_trait;
+use volcanion_common::delta::Delta;
+use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::units::RunTime;
+use volcanion_common::view::{Metrics, RunView};
+
+use crate::merge::Part;
+pub use open::{StoreUrl, StoreUrlError, open};
+pub use records::{
+    IdempotencyKey, Inserted, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter, RunRecord, StoredPlan, now,
+};
+pub(crate) use rows::STATUSES;
+pub use window::Rows;
+
+/// The longest page of a list.
+pub const PAGE_MAX: u32 = 1_000;
+
+/// Where plans, runs and histories are kept. Lists come newest first.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Takes office: raises the epoch and gives the new one. All older epochs are fenced from then on.
+    async fn raise_epoch(&self) -> Result<Epoch, StoreError>;
+    /// The epoch of whoever leads.
+    async fn epoch(&self) -> Result<Epoch, StoreError>;
+
+    /// Adds a plan.
+    async fn insert_plan(&self, plan: &StoredPlan) -> Result<(), StoreError>;
+    /// A plan, where there is one.
+    async fn plan(&self, id: PlanId) -> Result<Option<StoredPlan>, StoreError>;
+    /// A page of plans.
+    async fn plans(&self, page: &PlanPage) -> Result<Page<StoredPlan>, StoreError>;
+    /// Replaces a plan's document; its id and `created_at` stay. `false`: there is none.
+    async fn replace_plan(&self, plan: &StoredPlan) -> Result<bool, StoreError>;
+    /// Removes a plan; its runs keep their copies. `false`: there was none.
+    async fn delete_plan(&self, id: PlanId) -> Result<bool, StoreError>;
+
+    /// Adds a run, and its idempotency key with it, unless that key was used before.
+    async fn insert_run(
+        &self,
+        epoch: Epoch,
+        run: &RunRecord,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Inserted, StoreError>;
+    /// What an idempotency key was used for, if ever.
+    async fn idempotency_key(&self, key: &str) -> Result<Option<(IdempotencyKey, RunId)>, StoreError>;
+    /// Says how far a run is.
+    async fn update_run(&self, epoch: Epoch, run: RunId, progress: &Progress) -> Result<(), StoreError>;
+    /// Appends a part and replaces the states of its agents, in one transaction. A number that is there already is the same part, tried
+    /// again because its answer was lost.
+    async fn commit(&self, epoch: Epoch, run: RunId, part: &Part) -> Result<(), StoreError>;
+    /// Ends a run for ever, with its final metrics. The same end again changes nothing.
+    async fn end_run(&self, epoch: Epoch, run: RunId, end: &RunEnd) -> Result<(), StoreError>;
+
+    /// A run as REST shows it.
+    async fn run(&self, id: RunId) -> Result<Option<RunView>, StoreError>;
+    /// A page of runs.
+    async fn runs(&self, filter: &RunFilter) -> Result<Page<RunView>, StoreError>;
+    /// All that is kept of a run but its history: for a take-over.
+    async fn run_record(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
+    /// The runs that have not ended, oldest first.
+    async fn unended_runs(&self) -> Result<Vec<RunId>, StoreError>;
+    /// An ended run's final metrics.
+    async fn metrics(&self, id: RunId) -> Result<Option<Metrics>, StoreError>;
+    /// The merged deltas that begin in [from, to), in the order of their beginning; for the whole run where neither is given. A few at a
+    /// time, because histograms are large once they are read: the ones after `after`, and where to go on if there may be more.
+    async fn history(
+        &self,
+        run: RunId,
+        from: Option<RunTime>,
+        to: Option<RunTime>,
+        after: Option<PartAt>,
+    ) -> Result<(Vec<Delta>, Option<PartAt>), StoreError>;
+    /// The sum of all parts.
+    async fn total(&self, run: RunId) -> Result<Delta, StoreError>;
+}
+
+/// Why the store did not do its part.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, written or read at this moment.
+    #[error("the store does not work: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// It could not be opened or brought up to date.
+    #[error("the store cannot be opened: {0}")]
+    Open(String),
+    /// Another master took office since.
+    #[error("another master leads (epoch {store}, ours is {ours}); this one writes nothing any more")]
+    Fenced {
+        /// The epoch in the store.
+        store: Epoch,
+        /// The writer's.
+        ours: Epoch,
+    },
+    /// The run ended; it never changes any more.
+    #[error("run {0} has ended, or is not in the store")]
+    NotGoing(RunId),
+    /// A page's cursor is not one of ours.
+    #[error("`{0}` is not a cursor")]
+    Cursor(String),
+    /// What is stored cannot be read by this version.
+    #[error("what the store holds cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl StoreError {
+    /// Whether trying again later may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}

@@ -1,0 +1,170 @@
+//! What the store keeps, as its users see it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::registry::Member;
+use volcanion_common::units::RunTime;
+use volcanion_common::validate::ValidPlan;
+use volcanion_common::view::{Metrics, RunStatus, RunView, StopReason};
+
+use crate::merge::AgentState;
+
+/// A plan with its name in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPlan {
+    /// Its id.
+    pub id: PlanId,
+    /// The document as its user wrote it, as JSON.
+    pub source: serde_json::Value,
+    /// What it means.
+    pub plan: ValidPlan,
+    /// Whether the document is a simple plan.
+    pub is_simple: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its document was last replaced; at first the same as `created_at`.
+    pub updated_at: Timestamp,
+}
+
+/// A part of a list, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// At most as many as were asked for.
+    pub items: Vec<T>,
+    /// The cursor of the next page; absent on the last.
+    pub next: Option<String>,
+}
+
+/// A place in a run's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartAt {
+    /// The part's first moment.
+    pub from: RunTime,
+    /// Its number.
+    pub number: u64,
+}
+
+/// Which plans are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanPage {
+    /// At most so many; held within 1 to [`super::PAGE_MAX`].
+    pub limit: u32,
+    /// From the page before.
+    pub cursor: Option<String>,
+}
+
+impl Default for PlanPage {
+    fn default() -> Self {
+        Self { limit: 100, cursor: None }
+    }
+}
+
+/// Which runs are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Of this plan only.
+    pub plan_id: Option<PlanId>,
+    /// In this state only.
+    pub status: Option<RunStatus>,
+    /// Made at this time or later.
+    pub from: Option<Timestamp>,
+    /// Made before this time.
+    pub to: Option<Timestamp>,
+    /// At most so many; held within 1 to [`super::PAGE_MAX`].
+    pub limit: u32,
+    /// From the page before.
+    pub cursor: Option<String>,
+}
+
+impl Default for RunFilter {
+    fn default() -> Self {
+        Self { plan_id: None, status: None, from: None, to: None, limit: 100, cursor: None }
+    }
+}
+
+/// A client's promise that two requests of one key are the same request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// As the client sent it.
+    pub key: String,
+    /// What was asked for, hashed.
+    pub request: String,
+}
+
+/// What became of a run to be inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is in the store.
+    New,
+    /// Its key was used for the same request before: this is that run, and nothing was inserted.
+    Known(RunId),
+    /// Its key was used for another request; nothing was inserted.
+    OtherRequest,
+}
+
+/// All that is kept of a run but its history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    /// As REST shows it.
+    pub view: RunView,
+    /// The run's own copy of the plan, in full form.
+    pub plan: serde_json::Value,
+    /// Seeds whatever is drawn by chance.
+    pub seed: u64,
+    /// The chosen agents as they were then, in the order that the shards were cut by.
+    pub members: Vec<Member>,
+    /// Microseconds since 1970 at the start of the load; absent before.
+    pub start_at_unix_us: Option<u64>,
+    /// Why it is being stopped, while it is.
+    pub stop_reason: Option<StopReason>,
+    /// The newest stored state of each agent that has one.
+    pub agents: Vec<AgentState>,
+    /// The number after the highest stored part's.
+    pub next_part: u64,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Not an ended one: that is [`RunEnd`]'s.
+    pub status: RunStatus,
+    /// When the load begins or began, in microseconds since 1970.
+    pub start_at_unix_us: Option<u64>,
+    /// Why it is being stopped, while it is.
+    pub stop_reason: Option<StopReason>,
+}
+
+/// A run's end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunEnd {
+    /// An ended one.
+    pub status: RunStatus,
+    /// Why.
+    pub reason: StopReason,
+    /// What there is to say about it.
+    pub message: Option<String>,
+    /// When.
+    pub ended_at: Timestamp,
+    /// The final document.
+    pub metrics: Arc<Metrics>,
+}
+
+impl RunRecord {
+    /// The run's id.
+    pub fn id(&self) -> RunId {
+        RunId(self.view.id)
+    }
+}
+
+/// The time as the store keeps it, to the microsecond: so that what is answered at once is what is read again later.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+/// Who may write: an epoch is held against the store's.
+pub(super) fn is_ours(store: u64, ours: Epoch) -> Result<(), super::StoreError> {
+    if store == ours.0 { Ok(()) } else { Err(super::StoreError::Fenced { store: Epoch(store), ours }) }
+}

@@ -1,0 +1,129 @@
+//! Types to rows and back. What a row holds and this version cannot read is an error that names it, never a panic.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use volcanion_common::delta::Delta;
+use volcanion_common::ids::PlanId;
+use volcanion_common::plan::document;
+use volcanion_common::view::{RunStatus, RunView, StopReason};
+
+use super::StoreError;
+use super::records::StoredPlan;
+
+/// All there are.
+pub(crate) const STATUSES: [RunStatus; 7] = [
+    RunStatus::Queued,
+    RunStatus::Preparing,
+    RunStatus::Running,
+    RunStatus::Stopping,
+    RunStatus::Completed,
+    RunStatus::Cancelled,
+    RunStatus::Failed,
+];
+
+const REASONS: [(StopReason, &str); 5] = [
+    (StopReason::Completed, "completed"),
+    (StopReason::Cancelled, "cancelled"),
+    (StopReason::Failed, "failed"),
+    (StopReason::Threshold, "threshold"),
+    (StopReason::Lost, "lost"),
+];
+
+pub(super) fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
+    let id: PlanId = id(row, "id")?;
+    let document: serde_json::Value = json(row, "source")?;
+    let read = document::from_json(&document).map_err(|problems| unreadable("plan", id, problems))?;
+    Ok(StoredPlan {
+        id,
+        source: document,
+        plan: read.plan,
+        is_simple: row.try_get("is_simple")?,
+        created_at: time(row.try_get("created_us")?)?,
+        updated_at: time(row.try_get("updated_us")?)?,
+    })
+}
+
+pub(super) fn run_view(row: &SqliteRow) -> Result<RunView, StoreError> {
+    let time_text = |column| -> Result<Option<String>, StoreError> {
+        let micros: Option<i64> = row.try_get(column)?;
+        micros.map(|micros| time(micros).map(|time| time.to_string())).transpose()
+    };
+    let status = status(row.try_get("status")?)?;
+    Ok(RunView {
+        id: id(row, "id")?,
+        plan_id: id(row, "plan_id")?,
+        plan_name: row.try_get("plan_name")?,
+        status,
+        stop_reason: stop_reason(row)?.filter(|_| status.is_ended()),
+        message: row.try_get("message")?,
+        created_at: time(row.try_get("created_us")?)?.to_string(),
+        start_at: time_text("started_us")?,
+        ended_at: time_text("ended_us")?,
+        planned_duration_ms: row.try_get::<i64, _>("planned_ms")? as u64,
+    })
+}
+
+/// Why a run was stopped, or is being stopped.
+pub(super) fn stop_reason(row: &SqliteRow) -> Result<Option<StopReason>, StoreError> {
+    row.try_get::<Option<&str>, _>("stop_reason")?.map(reason).transpose()
+}
+
+/// Reads deltas aside: their histograms take a while, and nobody is to wait for it on this thread.
+pub(super) async fn deltas(rows: Vec<SqliteRow>) -> Result<Vec<Delta>, StoreError> {
+    let bodies =
+        rows.iter().map(|row| Ok(row.try_get("body")?)).collect::<Result<Vec<Vec<u8>>, StoreError>>()?;
+    let read = tokio::task::spawn_blocking(move || bodies.iter().map(|body| delta(body)).collect());
+    read.await.map_err(|error| unreadable("part", "", error))?
+}
+
+fn delta(body: &[u8]) -> Result<Delta, StoreError> {
+    Delta::from_bytes(body).map_err(|error| unreadable("part", "of a run's history", error))
+}
+
+pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| unreadable("column", column, error))
+}
+
+pub(super) fn id<T: std::str::FromStr>(row: &SqliteRow, column: &str) -> Result<T, StoreError>
+where
+    T::Err: std::fmt::Display,
+{
+    let text: &str = row.try_get(column)?;
+    text.parse().map_err(|error| unreadable("id", text, error))
+}
+
+pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(|error| unreadable("time", micros, error))
+}
+
+pub(super) fn micros_of(time: &str) -> Result<i64, StoreError> {
+    let read: Timestamp = time.parse().map_err(|error| unreadable("time", time, error))?;
+    Ok(read.as_microsecond())
+}
+
+pub(super) const fn reason_name(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Completed => REASONS[0].1,
+        StopReason::Cancelled => REASONS[1].1,
+        StopReason::Failed => REASONS[2].1,
+        StopReason::Threshold => REASONS[3].1,
+        StopReason::Lost => REASONS[4].1,
+    }
+}
+
+fn status(name: &str) -> Result<RunStatus, StoreError> {
+    let known = STATUSES.into_iter().find(|status| status.name() == name);
+    known.ok_or_else(|| unreadable("status", name, "this version knows no such state"))
+}
+
+fn reason(name: &str) -> Result<StopReason, StoreError> {
+    let known = REASONS.into_iter().find(|(_, known)| *known == name).map(|(reason, _)| reason);
+    known.ok_or_else(|| unreadable("stop reason", name, "this version knows no such reason"))
+}
+
+fn unreadable(what: &str, which: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Unreadable(format!("{what} {which}: {why}"))
+}
