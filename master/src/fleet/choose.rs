@@ -1,0 +1,208 @@
+//! The agents of a run: those that fit the plan's choice, the least loaded first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use volcanion_common::ids::AgentId;
+use volcanion_common::plan::AgentChoice;
+use volcanion_common::registry::{Fleet, Member, MemberState};
+
+/// There are not enough agents for a run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoAgents(String);
+
+/// Which agents carry runs of this master, and how many.
+#[derive(Debug, Default)]
+pub struct Held {
+    runs: BTreeMap<AgentId, u32>,
+    exclusive: BTreeMap<AgentId, u32>,
+}
+
+impl Held {
+    /// Runs that an agent carries.
+    pub fn runs(&self, agent: &AgentId) -> u32 {
+        self.runs.get(agent).copied().unwrap_or(0)
+    }
+
+    fn is_reserved(&self, agent: &AgentId) -> bool {
+        self.exclusive.contains_key(agent)
+    }
+}
+
+/// Chooses the agents of a run: `choice.count` of those that fit (all where it is absent), least loaded first, then by name.
+///
+/// # Errors
+/// Not enough fit; says what was looked for and what is there.
+pub fn choose(choice: &AgentChoice, fleet: &Fleet, held: &Held) -> Result<Vec<Member>, NoAgents> {
+    let has_labels =
+        |member: &&Member| choice.labels.iter().all(|(key, value)| member.labels.get(key) == Some(value));
+    let is_free = |member: &&Member| {
+        member.state != MemberState::Draining
+            && !held.is_reserved(&member.id)
+            && !(choice.exclusive && held.runs(&member.id) > 0)
+    };
+    let mut members: Vec<Member> =
+        fleet.members.values().filter(has_labels).filter(is_free).cloned().collect();
+    members.sort_by_key(|member| (held.runs(&member.id), member.id.clone()));
+    let wanted = choice.count.map_or(1, |count| count.max(1)) as usize;
+    if members.len() < wanted {
+        return Err(no_agents(choice, fleet, held, members.len()));
+    }
+    members.truncate(choice.count.map_or(usize::MAX, |_| wanted));
+    Ok(members)
+}
+
+fn no_agents(choice: &AgentChoice, fleet: &Fleet, held: &Held, fitting: usize) -> NoAgents {
+    let wanted = choice.count.unwrap_or(1).max(1);
+    let labels: Vec<_> = choice.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labelled = if labels.is_empty() { String::new() } else { format!(" with {}", labels.join(", ")) };
+    let alone = if choice.exclusive { " without another run" } else { "" };
+    let mut text =
+        format!("the plan wants {wanted} agent{s}{labelled}{alone}, and {fitting} fit", s = plural(wanted));
+    let there = fleet.members.len();
+    if there == 0 {
+        text.push_str("; none is registered: start one with `volcanion agent`");
+    } else {
+        let count = |is: &dyn Fn(&Member) -> bool| fleet.members.values().filter(|member| is(member)).count();
+        let draining = count(&|member| member.state == MemberState::Draining);
+        let reserved = count(&|member| held.is_reserved(&member.id));
+        let carrying = count(&|member| held.runs(&member.id) > 0);
+        text.push_str(&format!(
+            "; registered: {there} (draining {draining}, reserved by another run {reserved}, carrying a run {carrying})"
+        ));
+    }
+    if !fleet.connected {
+        text.push_str("; the registry does not answer, so newer ones are not known");
+    }
+    NoAgents(text)
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Agents that a run has taken; given back when it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    held: Arc<Mutex<Held>>,
+    members: Vec<Member>,
+    exclusive: bool,
+}
+
+impl Reservation {
+    /// Counts a run on each of the members.
+    pub(super) fn new(held: &Arc<Mutex<Held>>, members: Vec<Member>, exclusive: bool) -> Self {
+        let reservation = Self { held: Arc::clone(held), members, exclusive };
+        reservation.change(|count| *count += 1);
+        reservation
+    }
+
+    /// The agents.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    fn change(&self, by: impl Fn(&mut u32)) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for member in &self.members {
+            by(held.runs.entry(member.id.clone()).or_default());
+            if self.exclusive {
+                by(held.exclusive.entry(member.id.clone()).or_default());
+            }
+        }
+        held.runs.retain(|_, count| *count > 0);
+        held.exclusive.retain(|_, count| *count > 0);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.change(|count| *count = count.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use volcanion_common::ids::Incarnation;
+
+    use super::*;
+    use crate::fleet::Agents;
+
+    fn member(id: &str, zone: &str, state: MemberState) -> Member {
+        Member {
+            id: id.into(),
+            incarnation: Incarnation(1),
+            address: "127.0.0.1:1".to_owned(),
+            metrics_address: None,
+            version: "0".to_owned(),
+            labels: [("zone".to_owned(), zone.to_owned())].into(),
+            cores: 1,
+            capacity: 1.0,
+            state,
+        }
+    }
+
+    fn agents() -> Agents {
+        let members = [
+            member("a", "x", MemberState::Ready),
+            member("b", "x", MemberState::Busy),
+            member("c", "y", MemberState::Ready),
+            member("d", "y", MemberState::Draining),
+        ];
+        let members = members.into_iter().map(|member| (member.id.clone(), member)).collect();
+        Agents::of(
+            tokio::sync::watch::Sender::new(Fleet { members: Arc::new(members), connected: true })
+                .subscribe(),
+        )
+    }
+
+    fn names(reservation: &Reservation) -> String {
+        reservation.members().iter().map(|member| member.id.0.as_str()).collect()
+    }
+
+    fn count(count: u32) -> AgentChoice {
+        AgentChoice { count: Some(count), ..AgentChoice::default() }
+    }
+
+    #[test]
+    fn all_that_are_not_draining_take_part_unless_a_number_is_given() {
+        assert_eq!(names(&agents().reserve(&AgentChoice::default()).unwrap()), "abc");
+        let labels = [("zone".to_owned(), "y".to_owned())].into();
+        assert_eq!(names(&agents().reserve(&AgentChoice { labels, ..AgentChoice::default() }).unwrap()), "c");
+    }
+
+    #[test]
+    fn the_least_loaded_come_first_and_are_given_back() {
+        let agents = agents();
+        let first = agents.reserve(&count(2)).unwrap();
+        assert_eq!(names(&first), "ab");
+        assert_eq!(names(&agents.reserve(&count(2)).unwrap()), "ca");
+        assert_eq!(agents.views()[0].load, 1);
+        drop(first);
+        assert_eq!(names(&agents.reserve(&count(2)).unwrap()), "ab");
+    }
+
+    #[test]
+    fn a_reserved_agent_takes_no_other_run() {
+        let agents = agents();
+        let alone = AgentChoice { exclusive: true, ..count(2) };
+        let held = agents.reserve(&alone).unwrap();
+        assert_eq!(names(&held), "ab");
+        assert_eq!(names(&agents.reserve(&AgentChoice::default()).unwrap()), "c");
+        let error = agents.reserve(&alone).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the plan wants 2 agents without another run, and 1 fit; registered: 4 (draining 1, reserved by another run 2, \
+             carrying a run 2)"
+        );
+    }
+
+    #[test]
+    fn an_empty_fleet_says_how_to_fill_it() {
+        let agents = Agents::of(tokio::sync::watch::Sender::new(Fleet::default()).subscribe());
+        let error = agents.reserve(&AgentChoice::default()).unwrap_err().to_string();
+        assert!(error.contains("start one with `volcanion agent`"), "{error}");
+        assert!(error.contains("the registry does not answer"), "{error}");
+    }
+}

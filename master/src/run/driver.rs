@@ -1,0 +1,424 @@
+//! One task a run: its machine's actions into I/O, and what comes of them back into events.
+//!
+//! It decides nothing. It never waits for I/O either: streams, the store and clocks have tasks of their own, which answer through one
+//! bounded inbox (a full one makes them wait). Invariants: the store's writes of a run go out in the order in which the machine asked for
+//! them; an end is shown only once it is durable; nothing is written or sent after the machine stepped down.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use volcanion_common::ids::{AgentId, RunId};
+use volcanion_common::registry::{Fleet, Member};
+use volcanion_common::session::{Hello, Order};
+use volcanion_common::view::metrics::WarningView;
+use volcanion_common::view::{Metrics, RunStatus, StopReason};
+
+use super::live::Live;
+use super::machine::{Action, Ending, Event, NewRun, Now, RunMachine, Save, TakenUp};
+use super::table::Shared;
+use super::writer::{self, Write};
+use crate::fleet::choose::Reservation;
+use crate::fleet::clock::monotonic_ns;
+use crate::session::{self, Session, SessionEvent};
+use crate::store::{self, RunEnd};
+
+/// Events that wait at most; whoever has more waits.
+const INBOX_MAX: usize = 64;
+/// Writes that wait at most: the machine asks for two at once at most.
+const WRITES_MAX: usize = 8;
+/// How long agents of a taken-up run may take to show themselves in the registry before they are told to the machine as gone.
+const APPEAR_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the last orders and tasks may take once the run is over.
+const WIND_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a going run says in the log how it performs.
+const PERFORMANCE_LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// What a driver needs of the world.
+pub(crate) struct RunContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) run: RunId,
+    pub(crate) live: Arc<Live>,
+    /// Cancelled when somebody asks for the run's end.
+    pub(crate) stop: CancellationToken,
+    /// The run's agents, held until it is over.
+    pub(crate) reservation: Reservation,
+}
+
+/// Where a run begins for its driver.
+pub(crate) enum Begin {
+    /// At its beginning.
+    New(Box<NewRun>),
+    /// Where another master left it.
+    TakenUp(Box<TakenUp>),
+}
+
+/// Drives a run until it is over, or until this master is to end. A panic ends the run as failed, loudly.
+pub(crate) async fn drive(context: RunContext, begin: Begin) {
+    let (shared, run, live) = (Arc::clone(&context.shared), context.run, Arc::clone(&context.live));
+    if AssertUnwindSafe(drive_to_end(context, begin)).catch_unwind().await.is_err() {
+        tracing::error!(run_id = %run, "the run's driver broke; the run ends as failed");
+        let message = "the master failed at this run; its log says more".to_owned();
+        let end = end_without_machine(&shared, run, &live.metrics(), StopReason::Failed, message).await;
+        writer::show_end(&live, &end, live.totals());
+    }
+    if live.ended().is_none() {
+        // Left to another master: from now on the store says how it goes.
+        live.close();
+        shared.forget(run);
+    }
+}
+
+/// Ends a run that nobody can drive, with what is known of it.
+pub(super) async fn end_without_machine(
+    shared: &Shared,
+    run: RunId,
+    metrics: &Metrics,
+    reason: StopReason,
+    message: String,
+) -> RunEnd {
+    let now = store::now();
+    let metrics = Metrics {
+        run_id: run.0,
+        status: Some(RunStatus::Failed),
+        stop_reason: Some(reason),
+        last_updated: now.to_string(),
+        ..metrics.clone()
+    };
+    let end = RunEnd {
+        status: RunStatus::Failed,
+        reason,
+        message: Some(message),
+        ended_at: now,
+        metrics: Arc::new(metrics),
+    };
+    if let Err(error) = shared.store.end_run(shared.epoch, run, &end).await {
+        tracing::error!(run_id = %run, %error, "the run's end could not be stored; the next master ends it");
+    }
+    end
+}
+
+async fn drive_to_end(context: RunContext, begin: Begin) {
+    let is_taken_up = matches!(begin, Begin::TakenUp(_));
+    let members = context.reservation.members().to_vec();
+    if is_taken_up {
+        // The first list of a registry that has just come back may lack agents that are alive.
+        let agents = &context.shared.agents;
+        let appeared = agents.wait_for(&members, APPEAR_TIMEOUT);
+        if context.shared.stop.run_until_cancelled(appeared).await.is_none() {
+            return;
+        }
+    }
+    let (machine, actions) = match begin {
+        Begin::New(new) => RunMachine::new(*new, now()),
+        Begin::TakenUp(taken) => RunMachine::resume(*taken, now()),
+    };
+    let mut driver = Driver::new(context, machine, members);
+    driver.act_all(actions);
+    if is_taken_up {
+        driver.look_at_fleet();
+    }
+    driver.run().await;
+    driver.wind_up().await;
+}
+
+struct Driver {
+    context: RunContext,
+    machine: RunMachine,
+    /// The run's agents as they were chosen.
+    members: Vec<Member>,
+    fleet: watch::Receiver<Fleet>,
+    /// The registry tells nothing more.
+    is_watch_over: bool,
+    events: mpsc::Receiver<Event>,
+    inbox: mpsc::Sender<Event>,
+    /// What this driver itself has to say; goes before the inbox.
+    own_events: VecDeque<Event>,
+    sessions: HashMap<AgentId, (u64, Session)>,
+    writes: mpsc::Sender<Write>,
+    tasks: JoinSet<()>,
+    wake_at_ns: Option<u64>,
+    last_performance_line: Instant,
+    is_stop_said: bool,
+    is_over: bool,
+}
+
+impl Driver {
+    fn new(context: RunContext, machine: RunMachine, members: Vec<Member>) -> Self {
+        let (inbox, events) = mpsc::channel(INBOX_MAX);
+        let (writes, queue) = mpsc::channel(WRITES_MAX);
+        let mut tasks = JoinSet::new();
+        let (shared, live) = (Arc::clone(&context.shared), Arc::clone(&context.live));
+        tasks.spawn(writer::write(shared, context.run, live, queue, inbox.clone()));
+        Self {
+            fleet: context.shared.agents.subscribe(),
+            is_watch_over: false,
+            context,
+            machine,
+            members,
+            events,
+            inbox,
+            own_events: VecDeque::new(),
+            sessions: HashMap::new(),
+            writes,
+            tasks,
+            wake_at_ns: None,
+            last_performance_line: Instant::now(),
+            is_stop_said: false,
+            is_over: false,
+        }
+    }
+
+    async fn run(&mut self) {
+        while !self.is_over {
+            let Some(event) = self.next_event().await else { return };
+            let actions = self.machine.handle(event, now());
+            self.act_all(actions);
+        }
+    }
+
+    /// The next thing that happens to the run; `None`: this master is to leave it as it is.
+    async fn next_event(&mut self) -> Option<Event> {
+        let shared = Arc::clone(&self.context.shared);
+        loop {
+            if let Some(event) = self.own_events.pop_front() {
+                return Some(event);
+            }
+            // Every branch may be dropped half-way: each is a wait that takes nothing out before it is done.
+            tokio::select! {
+                biased;
+                () = shared.deposed.cancelled() => return None,
+                () = shared.stop.cancelled(), if !shared.stops_runs_on_exit() => return None,
+                () = self.context.stop.cancelled(), if !self.is_stop_said => {
+                    self.is_stop_said = true;
+                    return Some(Event::StopRequested);
+                }
+                () = sleep_until(self.wake_at_ns), if self.wake_at_ns.is_some() => {
+                    self.wake_at_ns = None;
+                    return Some(Event::Tick);
+                }
+                // This driver holds a sender, so the inbox does not close.
+                event = self.events.recv() => match event {
+                    Some(event) if !self.is_awaited(&event) => {}
+                    event => return event,
+                },
+                changed = self.fleet.changed(), if !self.is_watch_over => match changed {
+                    Ok(()) => self.look_at_fleet(),
+                    // As at the process's end: nobody is declared dead any more.
+                    Err(_) => self.is_watch_over = true,
+                },
+                Some(ended) = self.tasks.join_next() => if let Err(error) = ended
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                },
+            }
+        }
+    }
+
+    /// Events of streams that were closed or replaced are not.
+    fn is_awaited(&self, event: &Event) -> bool {
+        match event {
+            Event::Opened { agent, stream, .. }
+            | Event::Refused { agent, stream, .. }
+            | Event::StreamLost { agent, stream }
+            | Event::Report { agent, stream, .. } => {
+                self.sessions.get(agent).is_some_and(|(newest, _)| newest == stream)
+            }
+            _ => true,
+        }
+    }
+
+    /// Says of each of the run's agents whether it is in the registry, where that can be known.
+    fn look_at_fleet(&mut self) {
+        let fleet = self.fleet.borrow_and_update().clone();
+        if !fleet.connected {
+            return;
+        }
+        for Member { id, incarnation, .. } in &self.members {
+            let is_there = fleet.members.get(id).is_some_and(|member| member.incarnation == *incarnation);
+            let (agent, incarnation) = (id.clone(), *incarnation);
+            self.own_events.push_back(if is_there {
+                Event::MemberBack { agent, incarnation }
+            } else {
+                Event::MemberGone { agent, incarnation }
+            });
+        }
+    }
+
+    fn act_all(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { agent, stream, hello } => self.connect(agent, stream, hello),
+            Action::Disconnect { agent, stream } => {
+                if self.sessions.get(&agent).is_some_and(|(newest, _)| *newest == stream) {
+                    self.sessions.remove(&agent);
+                }
+            }
+            Action::Send { agent, stream, order } => self.send(&agent, stream, order),
+            Action::MeasureClock { agent } => self.measure_clock(agent),
+            Action::Save(save) => self.save(save),
+            Action::Commit(part) => self.write(Write::Part(part)),
+            Action::Publish { metrics, totals } => {
+                self.say_performance(&metrics);
+                self.context.live.publish_metrics(metrics, totals);
+            }
+            Action::Warn(warning) => self.warn(warning),
+            Action::WakeAt { monotonic_ns } => self.wake_at_ns = Some(monotonic_ns),
+            Action::End(ending) => self.end(*ending),
+            Action::StepDown => {
+                tracing::warn!(run_id = %self.context.run, "another master leads; this one leaves the run to it");
+                self.context.shared.deposed.cancel();
+                self.is_over = true;
+            }
+            Action::Done => self.is_over = true,
+        }
+    }
+
+    fn connect(&mut self, agent: AgentId, stream: u64, hello: Hello) {
+        // The machine names only the run's own agents.
+        let Some(member) = self.member(&agent) else { return };
+        let client = match self.context.shared.dialer.client(&member.address) {
+            Ok(client) => client,
+            Err(error) => {
+                // No later try finds another address, unless the agent registers one: while the load goes that is waited for.
+                let reason = error.to_string();
+                return self.own_events.push_back(Event::Refused { agent, stream, reason, fatal: true });
+            }
+        };
+        tracing::debug!(run_id = %self.context.run, %agent, stream, "opening a stream");
+        let wrap = {
+            let agent = agent.clone();
+            move |event| {
+                let agent = agent.clone();
+                match event {
+                    SessionEvent::Opened(welcome) => Event::Opened { agent, stream, welcome },
+                    SessionEvent::Refused { reason, fatal } => {
+                        Event::Refused { agent, stream, reason, fatal }
+                    }
+                    SessionEvent::Report(report) => Event::Report { agent, stream, report },
+                    SessionEvent::Lost => Event::StreamLost { agent, stream },
+                }
+            }
+        };
+        let (session, task) = session::open(client, hello, self.inbox.clone(), wrap);
+        self.tasks.spawn(task);
+        self.sessions.insert(agent, (stream, session));
+    }
+
+    fn send(&self, agent: &AgentId, stream: u64, order: Order) {
+        if let Some((_, session)) = self.sessions.get(agent).filter(|(newest, _)| *newest == stream) {
+            session.send(order);
+        }
+    }
+
+    fn measure_clock(&mut self, agent: AgentId) {
+        let Some(member) = self.member(&agent) else { return };
+        let (shared, inbox) = (Arc::clone(&self.context.shared), self.inbox.clone());
+        self.tasks.spawn(async move {
+            let measured = shared.agents.clocks().measure(&shared.dialer, &member).await;
+            if let Some(clock) = measured {
+                let event = Event::ClockMeasured {
+                    agent,
+                    offset_ns: clock.offset_ns,
+                    round_trip_ns: clock.round_trip_ns,
+                };
+                // A closed inbox means that the run is over.
+                let _ = inbox.send(event).await;
+            }
+        });
+    }
+
+    /// The run's agent with its newest address: the registry's where that knows this very process.
+    fn member(&self, agent: &AgentId) -> Option<Member> {
+        let chosen = self.members.iter().find(|member| member.id == *agent)?;
+        let now = self.context.shared.agents.member(agent, chosen.incarnation);
+        Some(now.unwrap_or_else(|| chosen.clone()))
+    }
+
+    fn save(&mut self, save: Save) {
+        let mut view = self.context.live.view();
+        if view.status != save.status {
+            tracing::info!(run_id = %self.context.run, status = save.status.name(), "run is {}", save.status.name());
+        }
+        view.status = save.status;
+        view.start_at = save.start_at_unix_us.and_then(|us| {
+            i64::try_from(us)
+                .ok()
+                .and_then(|us| Timestamp::from_microsecond(us).ok())
+                .map(|at| at.to_string())
+        });
+        self.context.live.publish_view(view);
+        self.write(Write::Save(save));
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.write(Write::End(Box::new(ending)));
+    }
+
+    fn write(&mut self, write: Write) {
+        // The machine asks for no more than fits; should it, then the write failed, and is asked for again.
+        if let Err(refused) = self.writes.try_send(write) {
+            self.own_events.push_back(refused.into_inner().failed(false));
+        }
+    }
+
+    fn warn(&self, warning: WarningView) {
+        tracing::warn!(
+            run_id = %self.context.run, code = warning.code, agent = warning.agent.as_deref(), since_ms = warning.since_ms,
+            "{}", warning.message
+        );
+        self.context.live.publish_warning(warning);
+    }
+
+    fn say_performance(&mut self, metrics: &Metrics) {
+        if self.last_performance_line.elapsed() < PERFORMANCE_LINE_EVERY {
+            return;
+        }
+        self.last_performance_line = Instant::now();
+        tracing::info!(
+            run_id = %self.context.run,
+            requests = metrics.total_requests,
+            failed = metrics.failed_requests,
+            rps = metrics.current_rps,
+            p50_ms = metrics.p50_latency_ms,
+            p95_ms = metrics.p95_latency_ms,
+            p99_ms = metrics.p99_latency_ms,
+            vus = metrics.active_workers,
+            dropped = metrics.dropped_iterations,
+            "performance"
+        );
+    }
+
+    /// Closes what is open; the last orders get a moment.
+    async fn wind_up(mut self) {
+        self.sessions.clear();
+        drop(self.writes);
+        // Whoever still has something to say says it to nobody, instead of waiting.
+        drop(self.events);
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        // What has not ended by then is cut off with the set.
+        let _ = tokio::time::timeout(WIND_UP_TIMEOUT, all_ended).await;
+    }
+}
+
+async fn sleep_until(wake_at_ns: Option<u64>) {
+    if let Some(wake_at_ns) = wake_at_ns {
+        tokio::time::sleep(Duration::from_nanos(wake_at_ns.saturating_sub(monotonic_ns()))).await;
+    }
+}
+
+fn now() -> Now {
+    Now { monotonic_ns: monotonic_ns(), unix_ms: Timestamp::now().as_millisecond().max(0) as u64 }
+}

@@ -1,0 +1,68 @@
+//! Runs that the last master left: each is taken up again, or ended with its reason; none stays as if it were going.
+
+use std::sync::Arc;
+
+use volcanion_common::ids::RunId;
+use volcanion_common::view::{Metrics, StopReason};
+
+use super::driver::{self, Begin};
+use super::live::Live;
+use super::machine::{NewRun, TakenUp};
+use super::table::{MasterError, Runs, plan_of_record};
+use crate::store::{RunRecord, StoreError};
+
+/// Takes up every run that has not ended. Their drivers look for the agents; this returns as soon as each has one.
+///
+/// # Errors
+/// The store does not work.
+pub(crate) async fn take_over(runs: &Runs) -> Result<(), StoreError> {
+    let shared = &runs.shared;
+    for id in shared.store.unended_runs().await? {
+        let Some(record) = shared.store.run_record(id).await? else { continue };
+        tracing::info!(run_id = %id, status = record.view.status.name(), "taking up a run that another master left");
+        take_up(runs, id, record).await;
+    }
+    runs.taken_over();
+    Ok(())
+}
+
+async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
+    let shared = &runs.shared;
+    match taken_up(runs, id, record.clone()).await {
+        Ok((live, taken)) => {
+            let members = taken.run.members.clone();
+            let reservation = shared.agents.reserve_again(members, live.plan().agents.exclusive);
+            runs.drive(live, Begin::TakenUp(Box::new(taken)), reservation);
+        }
+        Err(error) => {
+            tracing::error!(run_id = %id, %error, "a run cannot be taken up");
+            let message = format!("its master was lost, and it could not be taken up: {error}");
+            driver::end_without_machine(shared, id, &Metrics::default(), StopReason::Lost, message).await;
+        }
+    }
+}
+
+async fn taken_up(runs: &Runs, id: RunId, record: RunRecord) -> Result<(Arc<Live>, TakenUp), MasterError> {
+    let shared = &runs.shared;
+    let plan = Arc::new(plan_of_record(&record)?);
+    let total = shared.store.total(id).await?;
+    let live = Live::new(record.view.clone(), Arc::clone(&plan));
+    let run = NewRun {
+        run: id,
+        epoch: shared.epoch,
+        plan,
+        members: record.members,
+        key: shared.config.cluster_key.clone(),
+        seed: record.seed,
+    };
+    let taken = TakenUp {
+        run,
+        status: record.view.status,
+        stop_reason: record.stop_reason,
+        start_at_unix_us: record.start_at_unix_us,
+        total,
+        agents: record.agents,
+        next_part: record.next_part,
+    };
+    Ok((live, taken))
+}
