@@ -1,0 +1,137 @@
+//! `volcanion master` and `volcanion agent`: flags to settings, then the libraries until a signal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use volcanion_common::ids::AgentId;
+use volcanion_common::registry::Registry;
+use volcanion_common::registry::etcd::{EtcdOptions, EtcdRegistry};
+use volcanion_common::session::seal::ClusterKey;
+
+use crate::args::{AgentArgs, EtcdArgs, KeyArgs, MasterArgs, TargetArgs};
+use crate::exit::{Exit, Failure};
+use crate::target::Target;
+
+/// Serves as a master until SIGTERM or SIGINT.
+pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
+    let stop = stop_on_signals()?;
+    let config = volcanion_master::Config {
+        listen: Some(args.listen),
+        store: args.store.parse().map_err(Failure::wrong)?,
+        cluster_key: cluster_key(&args.key)?.unwrap_or_else(ClusterKey::open),
+        allow_unauthenticated: args.key.allow_unauthenticated,
+        orphan_timeout: args.orphan_timeout.duration(),
+        stop_runs_on_exit: false,
+    };
+    let registry = registry(&args.etcd).await?;
+    let master = volcanion_master::start(config, registry, stop).await.map_err(Failure::could_not_run)?;
+    master.stopped().await;
+    Ok(Exit::Done)
+}
+
+/// Serves as an agent until SIGTERM or SIGINT.
+pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
+    let stop = stop_on_signals()?;
+    let id = AgentId(args.id.clone().map_or_else(host_name, Ok)?);
+    let key = cluster_key(&args.key)?;
+    let has_credentials = key.is_some();
+    let defaults = volcanion_agent::Config::new(id, key.unwrap_or_else(ClusterKey::open));
+    let config = volcanion_agent::Config {
+        listen: args.listen,
+        metrics_listen: Some(args.metrics_listen),
+        advertise: args.advertise.clone(),
+        labels: labels(&args.labels)?,
+        cores: args.cores.unwrap_or(defaults.cores),
+        capacity: args.capacity,
+        has_credentials,
+        allow_unauthenticated: args.key.allow_unauthenticated,
+        orphan_timeout: args.orphan_timeout,
+        pin: args.pin,
+        ..defaults
+    };
+    let registry = registry(&args.etcd).await?;
+    let agent = volcanion_agent::start(config, registry, stop).await.map_err(Failure::could_not_run)?;
+    agent.stopped().await.map_err(Failure::could_not_run)?;
+    Ok(Exit::Done)
+}
+
+/// Serves as a target until SIGTERM or SIGINT.
+pub async fn target(args: &TargetArgs) -> Result<Exit, Failure> {
+    let stop = stop_on_signals()?;
+    let target = Target::start(args, stop)
+        .await
+        .map_err(|error| Failure::could_not_run(format!("--listen {}: {error}", args.listen)))?;
+    eprintln!(
+        "target listens on http://{}/ and counts at http://{}/__stats",
+        target.address(),
+        target.address()
+    );
+    target.stopped().await.map_err(Failure::could_not_run)?;
+    Ok(Exit::Done)
+}
+
+/// A token that the first SIGTERM or SIGINT cancels; the second ends the process at once.
+fn stop_on_signals() -> Result<CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::could_not_run)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::could_not_run)?;
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        for is_first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if is_first {
+                cancel.cancel();
+            }
+        }
+        std::process::exit(Exit::Interrupted as i32);
+    });
+    Ok(stop)
+}
+
+async fn registry(args: &EtcdArgs) -> Result<Arc<dyn Registry>, Failure> {
+    let options = EtcdOptions {
+        endpoints: args.etcd.clone(),
+        prefix: args.prefix.clone(),
+        ca: args.etcd_ca.clone(),
+        cert: args.etcd_cert.clone(),
+        key: args.etcd_key.clone(),
+        user: args.etcd_user.clone(),
+        password: args.etcd_password.clone(),
+    };
+    Ok(Arc::new(EtcdRegistry::connect(options).await.map_err(Failure::could_not_run)?))
+}
+
+/// The key of the file, where one was given.
+fn cluster_key(args: &KeyArgs) -> Result<Option<ClusterKey>, Failure> {
+    let Some(path) = &args.cluster_key_file else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::wrong(format!("--cluster-key-file {}: {error}", path.display())))?;
+    ClusterKey::new(&text)
+        .map(Some)
+        .map_err(|error| Failure::wrong(format!("--cluster-key-file {}: {error}", path.display())))
+}
+
+fn labels(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    words
+        .iter()
+        .map(|word| match word.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            }
+            _ => Err(Failure::wrong(format!("--label: `{word}` is no label; write it as zone=a"))),
+        })
+        .collect()
+}
+
+fn host_name() -> Result<String, Failure> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => Err(Failure::wrong("this machine has no host name; give the agent an --id")),
+        name => Ok(name.to_owned()),
+    }
+}
