@@ -1,0 +1,121 @@
+//! A cluster of real processes: etcd, a master, agents, a target that counts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::await_some;
+use super::etcd::Etcd;
+use super::process::Process;
+use super::rest::{Rest, http};
+
+/// A running cluster.
+pub struct Cluster {
+    pub etcd: Etcd,
+    pub master: Process,
+    pub rest: Rest,
+    pub agents: Vec<Agent>,
+    pub target: Target,
+    pub folder: TempDir,
+}
+
+/// An agent's process.
+pub struct Agent {
+    pub process: Process,
+    pub metrics: String,
+}
+
+/// A counting target's process.
+pub struct Target {
+    _process: Process,
+    pub url: String,
+}
+
+impl Target {
+    /// Starts one with further flags.
+    pub async fn start(flags: &[&str]) -> Self {
+        let args = [&["target", "--listen", "127.0.0.1:0"], flags].concat();
+        let process = Process::volcanion("target", &args);
+        let url = process
+            .await_line("it listens", |line| {
+                line.split("http://")
+                    .nth(1)
+                    .map(|rest| format!("http://{}", rest.split('/').next().unwrap_or(rest)))
+            })
+            .await;
+        Self { _process: process, url }
+    }
+
+    /// What it counted.
+    pub async fn stats(&self) -> Value {
+        let answer = http().get(format!("{}/__stats", self.url)).send().await.expect("the target answers");
+        answer.json().await.expect("it answers JSON")
+    }
+
+    /// How many requests it answered.
+    pub async fn requests(&self) -> u64 {
+        self.stats().await["requests"].as_u64().expect("it counts")
+    }
+}
+
+impl Cluster {
+    /// Starts a cluster of so many agents of one load core each.
+    pub async fn start(agents: usize) -> Self {
+        Self::start_with(agents, &["--cores", "1"]).await
+    }
+
+    /// Starts a cluster whose agents have further flags.
+    pub async fn start_with(agents: usize, agent_flags: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let etcd = Etcd::start().await;
+        let target = Target::start(&[]).await;
+        let (master, rest) = start_master(&etcd.url, folder.path().join("volcanion.db"), "127.0.0.1:0").await;
+        let mut cluster = Self { etcd, master, rest, agents: Vec::new(), target, folder };
+        for number in 1..=agents {
+            let agent = start_agent(&cluster.etcd.url, &format!("agent-{number}"), agent_flags).await;
+            cluster.agents.push(agent);
+        }
+        cluster.await_agents(agents).await;
+        cluster
+    }
+
+    /// Awaits so many agents in `GET /agents`.
+    pub async fn await_agents(&self, number: usize) -> Vec<Value> {
+        await_some(&format!("{number} agents"), Duration::from_secs(20), || async {
+            let (_, agents) = self.rest.get("/api/v1/agents").await;
+            agents.as_array().filter(|agents| agents.len() == number).cloned()
+        })
+        .await
+    }
+
+    /// Starts the master anew on the same store and address, after it was ended.
+    pub async fn restart_master(&mut self) {
+        let listen = self.rest.base.trim_start_matches("http://").to_owned();
+        let (master, rest) =
+            start_master(&self.etcd.url, self.folder.path().join("volcanion.db"), &listen).await;
+        self.master = master;
+        self.rest = rest;
+    }
+}
+
+async fn start_master(etcd: &str, store: PathBuf, listen: &str) -> (Process, Rest) {
+    let store = format!("sqlite:{}", store.display());
+    let master =
+        Process::volcanion("master", &["master", "--listen", listen, "--etcd", etcd, "--store", &store]);
+    let log = master.await_log("REST listens").await;
+    let address = log["address"].as_str().expect("the log line has the address").to_owned();
+    (master, Rest::new(format!("http://{address}")))
+}
+
+/// Starts an agent and awaits its word that it is there.
+pub async fn start_agent(etcd: &str, id: &str, flags: &[&str]) -> Agent {
+    let fixed =
+        ["agent", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--etcd", etcd, "--id", id];
+    let process = Process::volcanion(id, &[&fixed, flags].concat());
+    let log = process.await_log("the agent listens").await;
+    let metrics =
+        format!("http://{}/metrics", log["metrics"].as_str().expect("the log line has the address"));
+    Agent { process, metrics }
+}

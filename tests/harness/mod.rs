@@ -1,0 +1,30 @@
+//! Real processes for tests: start, await, end by id; what they said last is shown when a test fails.
+
+pub mod cluster;
+pub mod etcd;
+pub mod process;
+pub mod prometheus;
+pub mod rest;
+pub mod tools;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Looks again and again until there is an answer; fails the test when there is none in time.
+///
+/// # Panics
+/// The time is over.
+pub async fn await_some<T, F, Fut>(what: &str, limit: Duration, mut look: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

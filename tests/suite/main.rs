@@ -1,0 +1,22 @@
+//! A module a promise. Everything here uses real processes; what the target counted is held against the report.
+#![allow(clippy::unwrap_used, reason = "a test that does not find what it looks for has failed")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod bad_input;
+mod command_line;
+mod deploy_files;
+mod exact_split;
+mod histogram_bytes;
+mod house_rules;
+mod layers;
+mod loopback_only;
+mod many_vus;
+mod no_count_lost;
+mod prometheus;
+mod readme;
+mod registered_agents;
+mod rest_document;
+mod restart;
+mod stop_at_once;

@@ -1,0 +1,82 @@
+//! The README says what is there: its commands exist, its flags are flags, its plans and those of the plan's reference are valid.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::harness::process::volcanion;
+use crate::harness::tools::root;
+
+/// Lines of the README's shell blocks, without prompts and comments.
+fn commands() -> Vec<String> {
+    let text = fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let joined: Vec<String> = blocks.map(|block| block.replace("\\\n", " ")).collect();
+    joined
+        .iter()
+        .flat_map(|block| block.lines())
+        .map(|line| line.split(" #").next().unwrap_or(line).trim().to_owned())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_command_and_flag_in_the_readme_is_there() {
+    let mut checked = 0;
+    for line in commands() {
+        let words: Vec<&str> = line.split_whitespace().map(|word| word.trim_matches('\'')).collect();
+        let Some(position) = words.iter().position(|word| word.ends_with("volcanion")) else { continue };
+        let Some(command) = words.get(position + 1) else { continue };
+        let help = volcanion(&[command, "--help"]).await;
+        assert_eq!(help.code, 0, "`{command}` of `{line}`");
+        for flag in words[position + 2..].iter().filter(|word| word.starts_with('-') && word.len() > 1) {
+            let flag = flag.split('=').next().unwrap_or(flag);
+            assert!(help.stdout.contains(flag), "`{flag}` of `{line}`");
+        }
+        checked += 1;
+    }
+    assert!(checked >= 8, "the README shows the commands; {checked} were found");
+}
+
+#[test]
+fn the_makefile_has_the_targets_that_the_readme_names() {
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("there is a Makefile");
+    for line in commands().iter().filter(|line| line.starts_with("make ")) {
+        let target = line.split_whitespace().nth(1).expect("make has a target");
+        assert!(makefile.contains(&format!("\n{target}:")), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn every_plan_in_the_documents_is_valid() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    for (name, least) in [("README.md", 1), ("docs/plan.md", 8)] {
+        let text = fs::read_to_string(root().join(name)).expect("it is there");
+        let plans: Vec<&str> =
+            text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(plans.len() >= least, "{name} shows {} plans", plans.len());
+        for (index, plan) in plans.iter().enumerate() {
+            let path = folder.path().join(format!("{index}.yaml"));
+            fs::write(&path, plan).expect("a file can be written");
+            let output = volcanion(&["validate", &path.display().to_string()]).await;
+            assert_eq!(output.code, 0, "plan {} of {name}: {}\n{plan}", index + 1, output.stderr);
+        }
+    }
+}
+
+#[test]
+fn linked_files_are_there() {
+    for name in ["README.md", "ARCHITECTURE.md", "docs/plan.md", "docs/rest.md"] {
+        let path = root().join(name);
+        let text = fs::read_to_string(&path).expect("it is there");
+        let folder = path.parent().expect("a file is in a folder");
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        {
+            assert!(folder.join(link).exists(), "{name} links to {link}");
+        }
+    }
+}
