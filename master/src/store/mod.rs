@@ -117,10 +117,3 @@ pub enum StoreError {
     #[error("what the store holds cannot be read: {0}")]
     Unreadable(String),
 }
-
-impl StoreError {
-    /// Whether trying again later may help.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
-}
