@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method};
 use rustls_pki_types::ServerName;
 use url::Url;
 use volcanion_common::plan::request::join;
-use volcanion_common::plan::{Header, Plan, RequestStep};
+use volcanion_common::plan::{Body, Header, Plan, RequestStep};
 
 use super::{Origin, PrepareError, Step};
 
@@ -23,7 +23,11 @@ pub(super) fn step(plan: &Plan, step: &RequestStep, origins: &mut Vec<Origin>) -
     }
     let url = join(plan.target.as_deref(), &request.url.render(&plan.variables)).map_err(wrong)?;
     let headers = headers(plan, &step.request.headers).map_err(wrong)?;
-    let body = request.body.as_ref().map(|body| body.render(&plan.variables));
+    let body = match &request.body {
+        Some(Body::Text(text)) => Some(text.render(&plan.variables)),
+        Some(Body::File(_)) => return Err(wrong("bodies from files are not sent yet".to_owned())),
+        None => None,
+    };
     let rendered = assemble(&method, &url, &headers, body.as_deref(), !plan.http.no_keep_alive);
     Ok(Step {
         name: step.name.clone(),

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use volcanion_common::ids::{AgentId, Epoch, Incarnation, RunId};
 use volcanion_common::plan::template::Template;
 use volcanion_common::plan::{
-    Header, HttpOptions, Request, RequestStep, Scenario as PlanScenario, Step as PlanStep,
+    Body, Header, HttpOptions, Request, RequestStep, Scenario as PlanScenario, Step as PlanStep,
 };
 
 use super::*;
@@ -17,7 +17,7 @@ pub(crate) fn header(name: &str, value: &str) -> Header {
 }
 
 pub(crate) fn request(method: &str, url: &str, headers: Vec<Header>, body: Option<&str>) -> RequestStep {
-    let body = body.map(template);
+    let body = body.map(|text| Body::Text(template(text)));
     let request = Request { method: method.to_owned(), url: template(url), headers, body };
     RequestStep { name: format!("{method} {url}"), request, timeout: None }
 }

@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn authorities_that_cannot_be_read_are_named() {
         for pem in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let options = TlsOptions { insecure: false, ca_pem: Some(pem.to_owned()) };
+            let options =
+                TlsOptions { insecure: false, ca_pem: Some(pem.to_owned()), ..TlsOptions::default() };
             let error = client_config(&options).unwrap_err();
             assert_eq!(error.code, "tls");
             assert!(error.message.starts_with("http.tls.ca: "), "{error}");

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::executor::{Arrival, Executor, OpenLoop, Stage, WhenBusy};
-use super::request::{Header, HttpOptions, HttpVersion};
+use super::http::{HttpOptions, HttpVersion};
+use super::request::{Body, Header};
 use super::scenario::{Scenario, Step};
 use super::threshold::Threshold;
 use super::{AgentChoice, Load, OnAgentLoss, Plan};
@@ -47,6 +48,7 @@ fn http(http: &HttpOptions) -> Value {
     let version = match http.version {
         HttpVersion::Auto => "auto",
         HttpVersion::Http1 => "1.1",
+        HttpVersion::Http2 => "2",
     };
     let mut tls = json!({ "insecure": http.tls.insecure });
     if let (Some(pem), Some(tls)) = (&http.tls.ca_pem, tls.as_object_mut()) {
@@ -121,8 +123,10 @@ fn step(step: &Step) -> Value {
             put("method", json!(step.request.method));
             put("url", json!(step.request.url.to_string()));
             put("headers", headers(&step.request.headers));
-            if let Some(body) = &step.request.body {
-                put("body", json!(body.to_string()));
+            match &step.request.body {
+                Some(Body::Text(text)) => drop(put("body", json!(text.to_string()))),
+                Some(Body::File(file)) => drop(put("body_file", json!(file))),
+                None => {}
             }
             if let Some(timeout) = step.timeout {
                 put("timeout", json!(timeout));

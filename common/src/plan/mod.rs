@@ -9,6 +9,7 @@ mod encode;
 pub mod executor;
 mod fields;
 mod full;
+pub mod http;
 mod json;
 pub(crate) mod node;
 pub mod profile;
@@ -24,7 +25,11 @@ use std::collections::BTreeMap;
 
 use crate::units::Micros;
 pub use executor::{Arrival, Executor, Stage, WhenBusy};
-pub use request::{Header, HttpOptions, HttpVersion, Request, TlsOptions};
+pub use http::{
+    AddressFamily, ClientCertificate, Connections, DnsOptions, DnsRefresh, HttpOptions, HttpVersion, Resolve,
+    TlsOptions, TlsVersion,
+};
+pub use request::{Body, Header, Request};
 pub use scenario::{RequestStep, Scenario, Step};
 pub use threshold::Threshold;
 

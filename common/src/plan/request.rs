@@ -1,4 +1,4 @@
-//! What is sent: method, URL, headers, body; and how HTTP is spoken.
+//! What is sent: method, URL, headers, body.
 
 use super::template::Template;
 
@@ -12,7 +12,7 @@ pub struct Request {
     /// In order; names as written.
     pub headers: Vec<Header>,
     /// The body's bytes; `None` sends no body and no length (but `content-length: 0` for POST, PUT and PATCH).
-    pub body: Option<Template>,
+    pub body: Option<Body>,
 }
 
 /// One header line.
@@ -24,35 +24,13 @@ pub struct Header {
     pub value: Template,
 }
 
-/// How the agents speak HTTP.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HttpOptions {
-    /// Which version is spoken.
-    pub version: HttpVersion,
-    /// Whether a connection is used again; true by default in documents.
-    pub no_keep_alive: bool,
-    /// TLS towards the target.
-    pub tls: TlsOptions,
-}
-
-/// Which HTTP version is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HttpVersion {
-    /// The best that the target offers and we speak.
-    #[default]
-    Auto,
-    /// HTTP/1.1 only.
-    Http1,
-}
-
-/// TLS towards the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsOptions {
-    /// Take any certificate.
-    pub insecure: bool,
-    /// The text (PEM) of the authorities to trust instead of the public ones. Documents name a file; whoever reads the
-    /// document for the user (the command line) puts the text in its place, so that agents need no file.
-    pub ca_pem: Option<String>,
+/// What a request carries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Text, at most 4 MiB once its variables are filled in.
+    Text(Template),
+    /// A file below each agent's own folder of files, read and sent in pieces. A relative path without `..`.
+    File(String),
 }
 
 /// The URL of a step whose text is filled in: as it stands where it is absolute, else appended to the target's path, so

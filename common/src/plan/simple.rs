@@ -22,7 +22,7 @@ use super::executor::{Executor, Stage};
 use super::fields;
 use super::full::{self, STAND_IN, TIMEOUT, body_of_json, canonical, default_name};
 use super::node::{Content, Node};
-use super::request::{Header, Request};
+use super::request::{Body, Header, Request};
 use super::scenario::{RequestStep, Scenario, Step};
 use super::template::Template;
 use super::threshold::Threshold;
@@ -124,7 +124,7 @@ fn step(decoder: &mut Decoder, object: &Object<'_>, plan: &Plan) -> RequestStep 
         .unwrap_or_else(|| Template::literal("http://unreadable.invalid"));
     let method = object.get("method").and_then(|field| decoder.text(&field));
     let mut headers = object.get("headers").map(|field| full::headers(decoder, &field)).unwrap_or_default();
-    let body = object.get("body").and_then(|field| body(decoder, &field, &mut headers, plan));
+    let body = object.get("body").and_then(|field| body(decoder, &field, &mut headers, plan)).map(Body::Text);
     let method = method.map_or_else(|| "GET".to_owned(), |method| canonical(&method));
     let request = Request { method, url, headers, body };
     RequestStep { name: default_name(&request), request, timeout: None }

@@ -8,7 +8,7 @@ use crate::plan::node::{at_key, excerpt};
 use crate::plan::request::{is_absolute, join};
 use crate::plan::suggest::hint;
 use crate::plan::template::{Piece, Template};
-use crate::plan::{Header, Plan, Step};
+use crate::plan::{Body, Header, Plan, Step};
 
 /// Headers that are ours, each with the way out.
 const OURS: &[(&str, &str)] = &[
@@ -49,7 +49,7 @@ pub(super) fn check(plan: &Plan, found: &mut Found) {
             let values = plan.headers.iter().chain(&request.headers).map(|header| &header.value);
             bytes =
                 values.map(|value| value.rendered_bytes(&plan.variables)).fold(bytes, usize::saturating_add);
-            if let Some(body) = &request.body {
+            if let Some(Body::Text(body)) = &request.body {
                 let path = format!("{path}.body");
                 let size = body.rendered_bytes(&plan.variables);
                 bytes = bytes.saturating_add(size);

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::plan::executor::{Arrival, Executor, OpenLoop, Stage, WhenBusy};
 use crate::plan::template::{Piece, Template};
 use crate::plan::{
-    AgentChoice, Header, HttpOptions, HttpVersion, Load, OnAgentLoss, Plan, Request, RequestStep, Scenario,
-    Step, Threshold, TlsOptions,
+    AgentChoice, Body, Header, HttpOptions, HttpVersion, Load, OnAgentLoss, Plan, Request, RequestStep,
+    Scenario, Step, Threshold, TlsOptions,
 };
 use crate::units::{Micros, Rate};
 
@@ -92,7 +92,8 @@ fn http() -> impl Strategy<Value = HttpOptions> {
     any::<(bool, bool, bool)>().prop_map(|(auto, no_keep_alive, insecure)| HttpOptions {
         version: if auto { HttpVersion::Auto } else { HttpVersion::Http1 },
         no_keep_alive,
-        tls: TlsOptions { insecure, ca_pem: None },
+        tls: TlsOptions { insecure, ..TlsOptions::default() },
+        ..HttpOptions::default()
     })
 }
 
@@ -164,7 +165,7 @@ fn step_request() -> impl Strategy<Value = RequestStep> {
         url.append(rest);
         url
     });
-    let body = option::of(template("[ -~äß\n\"{}]{0,20}"));
+    let body = option::of(template("[ -~äß\n\"{}]{0,20}").prop_map(Body::Text));
     (
         "[a-z {}\"\\\\]{1,8}",
         "(GET|POST|PURGE|custom)",

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::fields::{self, Shape};
-use crate::plan::{Arrival, Executor, Load, OnAgentLoss, Step};
+use crate::plan::{Arrival, Body, Executor, Load, OnAgentLoss, Step};
 use crate::units::Micros;
 
 pub(super) const FULL_YAML: &str = r#"
@@ -85,7 +85,8 @@ fn the_full_plan_is_read_as_it_is_meant() {
         Step::Think { least: Micros::from_secs(1), most: Micros::from_secs(3) }
     );
     let login = plan.steps().next().unwrap().step;
-    let body = login.request.body.as_ref().unwrap().render(&plan.variables);
+    let Some(Body::Text(body)) = &login.request.body else { panic!("{login:?}") };
+    let body = body.render(&plan.variables);
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!({ "user": "a \"b\"", "ok": true }));
     assert_eq!(login.request.headers[0].name, "content-type");
     assert_eq!(document.source["scenarios"]["browse"]["steps"][0]["post"], "/login");

@@ -2,7 +2,7 @@
 
 use super::super::decode::{Decoder, Field};
 use super::super::fields;
-use super::super::request::{HttpOptions, HttpVersion, TlsOptions};
+use super::super::http::{HttpOptions, HttpVersion, TlsOptions};
 
 /// Reads `http`.
 pub(crate) fn http(decoder: &mut Decoder, field: Field<'_>) -> HttpOptions {
@@ -10,7 +10,7 @@ pub(crate) fn http(decoder: &mut Decoder, field: Field<'_>) -> HttpOptions {
     let version = object.get("version").and_then(|field| version(decoder, &field)).unwrap_or_default();
     let keep_alive = object.get("keep_alive").and_then(|field| decoder.flag(&field)).unwrap_or(true);
     let tls = object.get("tls").map(|field| tls(decoder, field)).unwrap_or_default();
-    HttpOptions { version, no_keep_alive: !keep_alive, tls }
+    HttpOptions { version, no_keep_alive: !keep_alive, tls, ..HttpOptions::default() }
 }
 
 fn version(decoder: &mut Decoder, field: &Field<'_>) -> Option<HttpVersion> {
@@ -52,5 +52,5 @@ fn tls(decoder: &mut Decoder, field: Field<'_>) -> TlsOptions {
         );
         None
     });
-    TlsOptions { insecure, ca_pem }
+    TlsOptions { insecure, ca_pem, ..TlsOptions::default() }
 }

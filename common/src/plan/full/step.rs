@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::decode::{Decoder, Field, Object};
 use super::super::fields::{self, METHODS};
 use super::super::node::excerpt;
-use super::super::request::{Header, Request, is_absolute};
+use super::super::request::{Body, Header, Request, is_absolute};
 use super::super::scenario::{RequestStep, Step};
 use super::super::template::Template;
 use super::{STAND_IN, duration, headers};
@@ -37,7 +37,7 @@ pub(super) fn step(decoder: &mut Decoder, field: Field<'_>, variables: &BTreeMap
     });
     let (method, url) = method_and_url(decoder, &object);
     let mut lines = object.get("headers").map(|field| headers(decoder, &field)).unwrap_or_default();
-    let body = body(decoder, &object, &mut lines, variables);
+    let body = body(decoder, &object, &mut lines, variables).map(Body::Text);
     let timeout = duration(decoder, &object, "timeout");
     let request = Request {
         method: method.unwrap_or_else(|| "GET".to_owned()),

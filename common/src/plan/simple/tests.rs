@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::plan::document::from_json;
-use crate::plan::{Executor, Plan, Stage, Step};
+use crate::plan::{Body, Executor, Plan, Stage, Step};
 use crate::units::{Micros, Rate};
 
 fn with(more: Value) -> Value {
@@ -98,7 +98,8 @@ fn the_rest_is_carried_over() {
     }));
     let Step::Request(step) = &plan.scenarios[0].steps[0] else { panic!() };
     assert_eq!((step.name.as_str(), step.request.method.as_str()), ("POST /a", "POST"));
-    assert_eq!(step.request.body.as_ref().unwrap().render(&plan.variables), r#"{"id":"\"7"}"#);
+    let Some(Body::Text(body)) = &step.request.body else { panic!("{step:?}") };
+    assert_eq!(body.render(&plan.variables), r#"{"id":"\"7"}"#);
     assert_eq!(step.request.headers.len(), 3);
     assert_eq!(plan.timeout, Micros::from_millis(2500));
     assert_eq!(plan.scenarios[0].steps[1], Step::Think { least: Micros(100_000), most: Micros(100_000) });
