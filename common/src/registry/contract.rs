@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Fleet, Member, MemberState, Registry, RegistryError};
+use super::{Candidacy, Candidate, Fleet, Member, MemberState, Registry, RegistryError, Standing};
 use crate::ids::{AgentId, Incarnation};
 
 /// Longer than a lease and everything around it on a busy machine.
@@ -90,4 +90,38 @@ pub async fn a_name_is_taken_while_its_owner_lives(registry: &dyn Registry) {
     let membership = registry.join(new.clone()).await.unwrap();
     until(&mut fleet, "the second owner", |fleet| fleet.members.get(&new.id) == Some(&new)).await;
     membership.leave().await;
+}
+
+/// A candidate of this name.
+pub fn candidate(id: &str) -> Candidate {
+    Candidate { id: id.to_owned(), rest: Some(format!("http://{id}.test:8080")) }
+}
+
+/// Waits until a candidate stands so.
+pub async fn until_stands(candidacy: &dyn Candidacy, expected: Standing) {
+    let mut standing = candidacy.standing();
+    let waited = tokio::time::timeout(LIMIT, standing.wait_for(|now| *now == expected)).await;
+    let is_so = matches!(waited, Ok(Ok(_)));
+    drop(waited);
+    assert!(is_so, "never stood as {expected:?}; but {:?}", standing.borrow());
+}
+
+pub async fn one_leads_and_the_next_follows(registry: &dyn Registry) {
+    let first = registry.campaign(candidate("first")).await.unwrap();
+    until_stands(&*first, Standing::Leads).await;
+    let second = registry.campaign(candidate("second")).await.unwrap();
+    until_stands(&*second, Standing::Follows(candidate("first"))).await;
+    // One that resigns is followed at once, not when a lease ends.
+    let resigned = tokio::time::Instant::now();
+    first.resign().await;
+    until_stands(&*second, Standing::Leads).await;
+    assert!(resigned.elapsed() < Duration::from_millis(1_500), "{:?}", resigned.elapsed());
+    // One that dies is followed when its lease has ended.
+    let third = registry.campaign(candidate("third")).await.unwrap();
+    until_stands(&*third, Standing::Follows(candidate("second"))).await;
+    drop(second);
+    until_stands(&*third, Standing::Leads).await;
+    third.resign().await;
+    let fourth = registry.campaign(candidate("fourth")).await.unwrap();
+    until_stands(&*fourth, Standing::Leads).await;
 }

@@ -1,24 +1,31 @@
 //! The registry within one process: for `run` and `demo`, and for tests.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Fleet, Member, Membership, Registry, RegistryError};
+use super::{Candidacy, Candidate, Fleet, Member, Membership, Registry, RegistryError, Standing};
 use crate::ids::{AgentId, Incarnation};
 
 /// Members of this process. Clones are the same registry.
 #[derive(Clone, Debug)]
 pub struct LocalRegistry {
     fleet: Arc<watch::Sender<Fleet>>,
+    ballot: Ballot,
 }
+
+/// The candidates in the order of their coming; the first one leads.
+type Ballot = Arc<Mutex<Vec<(Candidate, watch::Sender<Standing>)>>>;
 
 impl LocalRegistry {
     /// A registry without members.
     pub fn new() -> Self {
-        Self { fleet: Arc::new(watch::Sender::new(Fleet { connected: true, ..Fleet::default() })) }
+        Self {
+            fleet: Arc::new(watch::Sender::new(Fleet { connected: true, ..Fleet::default() })),
+            ballot: Ballot::default(),
+        }
     }
 }
 
@@ -47,6 +54,65 @@ impl Registry for LocalRegistry {
 
     async fn watch(&self) -> Result<watch::Receiver<Fleet>, RegistryError> {
         Ok(self.fleet.subscribe())
+    }
+
+    async fn campaign(&self, candidate: Candidate) -> Result<Box<dyn Candidacy>, RegistryError> {
+        let (sender, standing) = watch::channel(Standing::Unknown);
+        let id = candidate.id.clone();
+        change(&self.ballot, |candidates| candidates.push((candidate, sender)));
+        Ok(Box::new(LocalCandidacy { ballot: self.ballot.clone(), id, standing }))
+    }
+}
+
+/// Changes who stands, and tells everybody where they stand then.
+fn change(ballot: &Ballot, change: impl FnOnce(&mut Vec<(Candidate, watch::Sender<Standing>)>)) {
+    // A list of candidates is whole after each change, whoever panicked.
+    let mut candidates = ballot.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut candidates);
+    let leader = candidates.first().map(|(leader, _)| leader.clone());
+    for (place, (_, standing)) in candidates.iter().enumerate() {
+        let now = match &leader {
+            Some(leader) if place > 0 => Standing::Follows(leader.clone()),
+            _ => Standing::Leads,
+        };
+        standing.send_replace(now);
+    }
+}
+
+struct LocalCandidacy {
+    ballot: Ballot,
+    id: String,
+    standing: watch::Receiver<Standing>,
+}
+
+impl LocalCandidacy {
+    fn withdraw(&self) {
+        change(&self.ballot, |candidates| {
+            candidates.retain(|(candidate, standing)| {
+                let is_ours = candidate.id == self.id;
+                if is_ours {
+                    standing.send_replace(Standing::Unknown);
+                }
+                !is_ours
+            });
+        });
+    }
+}
+
+#[async_trait]
+impl Candidacy for LocalCandidacy {
+    fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    async fn resign(&self) {
+        self.withdraw();
+    }
+}
+
+impl Drop for LocalCandidacy {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 
@@ -111,5 +177,6 @@ mod tests {
         contract::a_late_watcher_sees_all(&LocalRegistry::new()).await;
         contract::a_member_that_dies_vanishes(&LocalRegistry::new()).await;
         contract::a_name_is_taken_while_its_owner_lives(&LocalRegistry::new()).await;
+        contract::one_leads_and_the_next_follows(&LocalRegistry::new()).await;
     }
 }

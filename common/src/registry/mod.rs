@@ -1,9 +1,10 @@
-//! Who is there: agents join under their name, masters watch.
+//! Who is there: agents join under their name, masters watch, and stand for election.
 //!
 //! Two implementations: [`etcd`] for a cluster, [`local`] within one process. No other code knows which it has.
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod election;
 pub mod etcd;
 pub mod local;
 pub mod member;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::ids::AgentId;
+pub use election::{Candidacy, Candidate, Standing};
 pub use member::{Member, MemberState};
 
 /// The registry as its users see it.
@@ -27,6 +29,10 @@ pub trait Registry: Send + Sync + 'static {
 
     /// The members, now and from now on. The receiver's value is replaced as they come, change and go.
     async fn watch(&self) -> Result<watch::Receiver<Fleet>, RegistryError>;
+
+    /// Stands for election, until [`Candidacy::resign`] or the end of the process. Where the registry cannot be reached the
+    /// standing is unknown until it can.
+    async fn campaign(&self, candidate: Candidate) -> Result<Box<dyn Candidacy>, RegistryError>;
 }
 
 /// One member's own entry. Dropped without [`Membership::leave`], as in a process that dies, the entry stays until its lease ends.

@@ -70,12 +70,15 @@ pub(super) struct Dialer {
     turn: AtomicUsize,
     /// What the keys of agents begin with; the rest is the agent's name.
     pub agents: String,
+    /// The key that the leading master holds.
+    pub leader: String,
 }
 
 impl Dialer {
-    /// `endpoints` has at least one.
-    pub fn new(endpoints: Vec<String>, options: ConnectOptions, agents: String) -> Self {
-        Self { endpoints, options, turn: AtomicUsize::new(0), agents }
+    /// `endpoints` has at least one; `prefix` ends without a slash.
+    pub fn new(endpoints: Vec<String>, options: ConnectOptions, prefix: &str) -> Self {
+        let (agents, leader) = (format!("{prefix}/agents/"), format!("{prefix}/leader"));
+        Self { endpoints, options, turn: AtomicUsize::new(0), agents, leader }
     }
 
     /// A client of the endpoint whose turn it is. Without a user it connects at its first call only.

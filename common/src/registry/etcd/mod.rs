@@ -5,6 +5,7 @@
 //! needs etcd to be up: it is tried again until it is.
 
 mod dial;
+mod election;
 mod lease;
 mod watch;
 
@@ -17,7 +18,7 @@ use async_trait::async_trait;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use tokio::sync::watch::Receiver;
 
-use super::{Fleet, Member, Membership, Registry, RegistryError};
+use super::{Candidacy, Candidate, Fleet, Member, Membership, Registry, RegistryError};
 use dial::{CALL_LIMIT, Dialer};
 
 /// Where etcd is and how it is spoken to.
@@ -75,8 +76,7 @@ impl EtcdRegistry {
         if endpoints.iter().any(|endpoint| endpoint.starts_with("https://")) {
             connect = connect.with_tls(tls(&options).await?);
         }
-        let agents = format!("{}/agents/", options.prefix.trim_end_matches('/'));
-        Ok(Self { dialer: Arc::new(Dialer::new(endpoints, connect, agents)) })
+        Ok(Self { dialer: Arc::new(Dialer::new(endpoints, connect, options.prefix.trim_end_matches('/'))) })
     }
 }
 
@@ -88,6 +88,10 @@ impl Registry for EtcdRegistry {
 
     async fn watch(&self) -> Result<Receiver<Fleet>, RegistryError> {
         watch::start(self.dialer.clone()).await
+    }
+
+    async fn campaign(&self, candidate: Candidate) -> Result<Box<dyn Candidacy>, RegistryError> {
+        Ok(Box::new(election::campaign(self.dialer.clone(), candidate).await?))
     }
 }
 

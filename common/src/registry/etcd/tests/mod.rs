@@ -11,7 +11,8 @@ use super::watch::{WatchEnd, Watcher};
 use super::*;
 use crate::ids::AgentId;
 use crate::registry::MemberState;
-use crate::registry::contract::{self, member, until};
+use crate::registry::Standing;
+use crate::registry::contract::{self, candidate, member, until, until_stands};
 use server::{Etcd, pem};
 
 async fn registry(etcd: &Etcd, prefix: &str) -> EtcdRegistry {
@@ -23,17 +24,19 @@ async fn registry(etcd: &Etcd, prefix: &str) -> EtcdRegistry {
 #[tokio::test]
 async fn it_keeps_the_contract() {
     let etcd = Etcd::start().await;
-    let (one, two, three, four) = (
+    let (one, two, three, four, five) = (
         registry(&etcd, "/1").await,
         registry(&etcd, "/2").await,
         registry(&etcd, "/3").await,
         registry(&etcd, "/4/").await,
+        registry(&etcd, "/5").await,
     );
     tokio::join!(
         contract::join_update_and_leave(&one),
         contract::a_late_watcher_sees_all(&two),
         contract::a_member_that_dies_vanishes(&three),
         contract::a_name_is_taken_while_its_owner_lives(&four),
+        contract::one_leads_and_the_next_follows(&five),
     );
 }
 
@@ -149,6 +152,46 @@ async fn entries_are_kept_whatever_others_do() {
     membership.leave().await;
 }
 
+/// An outage of etcd deposes nobody by itself; an etcd that was rebuilt has the leader again, or another one, but one.
+#[tokio::test]
+async fn a_leader_outlives_etcds_outage() {
+    let mut etcd = Etcd::start().await;
+    let registry = registry(&etcd, "/volcanion").await;
+    let leader = registry.campaign(candidate("leader")).await.unwrap();
+    until_stands(&*leader, Standing::Leads).await;
+    let other = registry.campaign(candidate("other")).await.unwrap();
+    until_stands(&*other, Standing::Follows(candidate("leader"))).await;
+    etcd.kill().await;
+    // Longer than the lease, by the clock: that nothing happens cannot be awaited.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(*leader.standing().borrow(), Standing::Leads);
+    assert_eq!(*other.standing().borrow(), Standing::Follows(candidate("leader")));
+    etcd.run().await;
+    one_leads(&etcd, [&*leader, &*other]).await;
+    etcd.kill_and_forget().await;
+    etcd.run().await;
+    one_leads(&etcd, [&*leader, &*other]).await;
+}
+
+/// Waits until etcd says of one of `leader` and `other` that it leads, and both know.
+async fn one_leads(etcd: &Etcd, [leader, other]: [&dyn Candidacy; 2]) {
+    let settled = async {
+        loop {
+            let there = etcd.client().await.get("/volcanion/leader", None).await.unwrap();
+            let held = there.kvs().first().filter(|entry| entry.lease() != 0);
+            let name = held.map(|entry| serde_json::from_slice::<Candidate>(entry.value()).unwrap().id);
+            let stand = [leader, other].map(|candidacy| candidacy.standing().borrow().clone());
+            let follows = |name| Standing::Follows(candidate(name));
+            match name.as_deref() {
+                Some("leader") if stand == [Standing::Leads, follows("leader")] => return,
+                Some("other") if stand == [follows("other"), Standing::Leads] => return,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), settled).await.expect("one leads again");
+}
+
 /// A name that was taken while its owner was away is not taken back from the living.
 #[tokio::test]
 async fn an_entry_of_another_life_is_never_overwritten() {
@@ -174,8 +217,7 @@ async fn an_entry_of_another_life_is_never_overwritten() {
 async fn a_compacted_watch_ends_and_a_new_list_mends_it() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let dialer =
-        || Arc::new(Dialer::new(vec![etcd.url()], ConnectOptions::new(), "/volcanion/agents/".to_owned()));
+    let dialer = || Arc::new(Dialer::new(vec![etcd.url()], ConnectOptions::new(), "/volcanion"));
     let (mut watcher, fleet) = Watcher::new(dialer());
     let (_, old) = watcher.list().await.unwrap();
     let entry = serde_json::to_vec(&member("a")).unwrap();
