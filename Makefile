@@ -1,13 +1,15 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
-.PHONY: help demo build deps test test-all lint
+.PHONY: help demo build deps test test-all fuzz lint bench
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"
 	@echo "make build     target/release/volcanion"
 	@echo "make test      all tests, with real etcd, Prometheus and processes (under 20 minutes on two cores)"
 	@echo "make test-all  those, and the long ones"
+	@echo "make fuzz      a million cases of each property of the response parser (a minute or two)"
 	@echo "make lint      formatting and clippy, warnings denied"
+	@echo "make bench     the engine beside wrk, h2load, oha, hey, ab, and its stages alone: the tables of docs/performance.md"
 
 build:
 	@tests/setup.sh build
@@ -22,6 +24,10 @@ deps:
 test: deps
 	cargo test --workspace --locked
 
+fuzz:
+	@tests/setup.sh build
+	VOLCANION_LONG_TESTS=1 cargo test -p volcanion-agent --locked --lib fuzz::
+
 test-all: deps
 	VOLCANION_LONG_TESTS=1 cargo test --workspace --locked
 
@@ -29,3 +35,8 @@ lint:
 	@tests/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# BENCH="--rounds 3 http https" measures less.
+bench: build
+	@tests/setup.sh bench
+	tests/bench/bench.py --write $(BENCH)

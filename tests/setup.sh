@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
 # Brings what building and testing need. `setup.sh build`: protoc. `setup.sh test`: that, and etcd, Prometheus with promtool, helm and the Python checkers.
+# `setup.sh bench`: the load clients to measure beside, nginx and etcd.
 # Debian's packages are installed where this runs as root; everything else goes below target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=target/test-tools
+oha_version=1.16.0
 
 missing=()
 need() { # COMMAND PACKAGE: notes the package unless the command is there
   command -v "$1" >/dev/null 2>&1 || missing+=("$2")
 }
 
+can_install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
+}
+
 install_missing() {
   [ ${#missing[@]} -eq 0 ] && return
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  if can_install; then
     echo "installing ${missing[*]}"
     local log
     log=$(mktemp)
@@ -73,6 +79,28 @@ helm_tool() {
   rm -rf "$folder"
 }
 
+# What is still missing after these two is skipped by the bench with a word, so they never fail.
+install_each() {
+  can_install || return 0
+  local package packages=("${missing[@]}")
+  for package in "${packages[@]}"; do
+    missing=("$package")
+    (install_missing) || echo "$package cannot be installed here" >&2
+  done
+}
+
+load_clients() {
+  if ! command -v oha >/dev/null && [ ! -x "$tools/bin/oha" ]; then
+    echo "building oha, which takes some minutes"
+    CARGO_TARGET_DIR="$tools/build" cargo install --quiet --root "$tools" --locked "oha@$oha_version" || echo "oha cannot be built here" >&2
+    rm -rf "$tools/build"
+  fi
+  local name
+  for name in nginx wrk h2load ab hey; do
+    command -v "$name" >/dev/null || echo "$name is not here: what needs it is skipped" >&2
+  done
+}
+
 case ${1:-} in
   build)
     build
@@ -84,6 +112,7 @@ case ${1:-} in
     need prometheus prometheus
     need promtool prometheus
     need python3 python3
+    need ip iproute2
     need openssl openssl
     need npm npm
     "$(system_python)" -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
@@ -92,8 +121,22 @@ case ${1:-} in
     python_tools
     helm_tool
     ;;
+  bench)
+    build
+    need nginx nginx-light
+    need wrk wrk
+    need h2load nghttp2-client
+    need ab apache2-utils
+    need hey hey
+    need etcd etcd-server
+    need openssl openssl
+    need python3 python3
+    install_each
+    mkdir -p "$tools"
+    load_clients
+    ;;
   *)
-    echo "usage: setup.sh build|test" >&2
+    echo "usage: setup.sh build|test|bench" >&2
     exit 2
     ;;
 esac

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use volcanion_common::ids::AgentId;
 use volcanion_common::net::listen;
@@ -9,6 +10,7 @@ use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::units::Micros;
 
 use crate::prepare::AllowList;
+use crate::schedule::pacer::{QUANTUM, QUANTUM_MAX};
 
 /// The most load cores.
 pub const CORES_MAX: u32 = 1_024;
@@ -30,8 +32,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Load cores, 1 to [`CORES_MAX`].
     pub cores: u32,
-    /// The weight beside other agents, more than zero; `None`: the number of cores.
-    pub capacity: Option<f64>,
+    /// The weight beside other agents.
+    pub capacity: Capacity,
     /// Opens what masters of this cluster sealed.
     pub cluster_key: ClusterKey,
     /// Whether `cluster_key` is a secret that the user gave: only then does the agent listen beyond loopback by itself.
@@ -44,6 +46,24 @@ pub struct Config {
     pub orphan_timeout: Micros,
     /// Whether each load core's thread is kept on a processor of its own.
     pub pin: bool,
+    /// Whether a load core spins while run time goes, rather than sleep until something is due.
+    pub busy_poll: bool,
+    /// The least distance at which a load core's timer is armed; at most a millisecond.
+    pub quantum: Micros,
+    /// The folder below which the files lie that plans name (client certificates, bodies); `None`: plans may name none.
+    pub files: Option<PathBuf>,
+}
+
+/// What an agent counts for beside others.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Capacity {
+    /// As many as its load cores.
+    #[default]
+    Cores,
+    /// This much, more than zero.
+    Given(f64),
+    /// What its load cores turn out to be worth when it starts: it measures itself for some seconds, see [`crate::calibrate`].
+    Calibrated,
 }
 
 /// Settings that cannot be used together or at all.
@@ -80,13 +100,16 @@ impl Config {
             advertise: None,
             labels: BTreeMap::new(),
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-            capacity: None,
+            capacity: Capacity::Cores,
             cluster_key,
             has_credentials: false,
             allow_unauthenticated: false,
             targets: None,
             orphan_timeout: Micros::from_secs(30),
             pin: false,
+            busy_poll: false,
+            quantum: QUANTUM,
+            files: None,
         }
     }
 
@@ -108,7 +131,9 @@ impl Config {
         if !(1..=CORES_MAX).contains(&self.cores) {
             return wrong("cores", self.cores.to_string(), "is out of range; give 1 to 1024");
         }
-        if let Some(capacity) = self.capacity.filter(|capacity| !(capacity.is_finite() && *capacity > 0.0)) {
+        if let Capacity::Given(capacity) = self.capacity
+            && !(capacity.is_finite() && capacity > 0.0)
+        {
             return wrong("capacity", capacity.to_string(), "is no weight; give a number above 0");
         }
         if self.orphan_timeout < Micros::from_secs(1) {
@@ -117,6 +142,13 @@ impl Config {
                 self.orphan_timeout.to_string(),
                 "is too short; give at least 1s",
             );
+        }
+        if self.quantum > QUANTUM_MAX {
+            return wrong("quantum", self.quantum.to_string(), "is too long; give 0 to 1ms");
+        }
+        if let Some(folder) = self.files.as_ref().filter(|folder| !folder.is_dir()) {
+            let value = folder.display().to_string();
+            return wrong("files", value, "is no folder that can be read; make it, or leave the setting out");
         }
         for (field, address) in [("listen", Some(self.listen)), ("metrics_listen", self.metrics_listen)] {
             let Some(address) = address else { continue };
@@ -188,9 +220,11 @@ mod tests {
         check(Config { id: "".into(), ..config() }, "id: `` is no name");
         check(Config { id: "a/b".into(), ..config() }, "id: `a/b`");
         check(Config { cores: 0, ..config() }, "cores: 0");
-        check(Config { capacity: Some(0.0), ..config() }, "capacity: 0");
-        check(Config { capacity: Some(f64::NAN), ..config() }, "capacity: NaN");
+        check(Config { capacity: Capacity::Given(0.0), ..config() }, "capacity: 0");
+        check(Config { capacity: Capacity::Given(f64::NAN), ..config() }, "capacity: NaN");
+        check(Config { files: Some("/no/such/folder".into()), ..config() }, "files: /no/such/folder");
         check(Config { orphan_timeout: Micros(1), ..config() }, "orphan_timeout: 1us");
+        check(Config { quantum: Micros(1_001), ..config() }, "quantum: 1ms1us is too long");
         check(Config { advertise: Some("host".to_owned()), ..config() }, "advertise: `host`");
         check(Config { advertise: Some("::1:80".to_owned()), ..config() }, "advertise: `::1:80`");
         let open: SocketAddr = "0.0.0.0:7070".parse().unwrap();

@@ -4,6 +4,7 @@
 //! leaves along the way of the data: no new runs, no new iterations, last deltas acknowledged, registry entry gone, exit.
 //! Embedded and cluster differ in one value, the registry that is handed in.
 
+pub mod calibrate;
 pub mod config;
 pub mod delta;
 pub mod engine;
@@ -34,11 +35,12 @@ use volcanion_common::registry::{Member, MemberState, Registry, RegistryError};
 use volcanion_proto::DESCRIPTOR_SET;
 use volcanion_proto::v1::agent_server::AgentServer;
 
-pub use config::{Config, ConfigError};
+use calibrate::{CalibrateError, CalibrateSettings, calibrate};
+pub use config::{Capacity, Config, ConfigError};
 use engine::EngineSettings;
 use expose::seen::Seen;
 use loader::EngineLoader;
-use prepare::PrepareSettings;
+use prepare::{PrepareSettings, Taken};
 use session::desk::{Census, Desk, DeskHandle};
 use session::driver::Surroundings;
 use session::fence::Identity;
@@ -77,6 +79,9 @@ pub enum StartError {
     /// The registry will not take it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Its capacity was to be measured.
+    #[error("capacity: {0}; give a number, or leave it out")]
+    Calibrate(#[from] CalibrateError),
     /// The wire's description, which is compiled in, cannot be read.
     #[error("gRPC reflection cannot be offered: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -147,8 +152,15 @@ pub async fn start(
         prepare: PrepareSettings {
             listens_on_loopback: listen::is_loopback(config.listen),
             allow: config.targets.clone(),
+            files: config.files.clone(),
+            taken: Taken::default(),
         },
-        engine: EngineSettings { cores: config.cores as usize, pin: config.pin },
+        engine: EngineSettings {
+            cores: config.cores as usize,
+            pin: config.pin,
+            busy_poll: config.busy_poll,
+            quantum: config.quantum,
+        },
     };
     start_with(config, registry, Arc::new(loader), stop).await
 }
@@ -171,6 +183,7 @@ pub async fn start_with(
     };
     let metrics_address = metrics.as_ref().map(|(_, address)| *address);
     let incarnation = Incarnation::random();
+    let (capacity, requests_per_s) = capacity(&config).await?;
     let member = Member {
         id: config.id.clone(),
         incarnation,
@@ -179,7 +192,8 @@ pub async fn start_with(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: config.labels.clone(),
         cores: config.cores,
-        capacity: config.capacity.unwrap_or_else(|| config.cores.into()),
+        capacity,
+        requests_per_s,
         state: MemberState::Ready,
     };
     let (lease, seen) = (Lease::default(), Arc::new(Seen::default()));
@@ -222,6 +236,21 @@ pub async fn start_with(
     let serving = Serving { parts, presence, desk: desk_handle, health, leave_registry, closing };
     let task = tokio::spawn(serving.until(stop));
     Ok(Agent { grpc_address, metrics_address, incarnation, task })
+}
+
+/// The weight beside other agents, and where it was measured the requests a second too.
+async fn capacity(config: &Config) -> Result<(f64, Option<f64>), StartError> {
+    match config.capacity {
+        Capacity::Cores => Ok((config.cores.into(), None)),
+        Capacity::Given(capacity) => Ok((capacity, None)),
+        Capacity::Calibrated => {
+            let closed = calibrate(&CalibrateSettings::at_start()).await?.closed;
+            let (capacity, cores) = (closed.capacity(config.cores), f64::from(config.cores));
+            let requests_per_s = (closed.requests_per_core_s() * cores).round();
+            info!(capacity, requests_per_s, closed.cpu_us_per_request, "the agent has measured its capacity");
+            Ok((capacity, Some(requests_per_s)))
+        }
+    }
 }
 
 async fn bind(field: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

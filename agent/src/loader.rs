@@ -6,7 +6,7 @@ use volcanion_common::plan::document;
 use volcanion_common::shard::Shard;
 use volcanion_common::units::Micros;
 
-use crate::engine::{self, EngineError, EngineHandle, EngineSettings, PreparedEngine};
+use crate::engine::{self, Adjustment, EngineError, EngineHandle, EngineSettings, PreparedEngine};
 use crate::prepare::{self, PrepareError, PrepareSettings, Program};
 use crate::session::load::{Control, Fault, Load, Loader, Names, Running};
 
@@ -53,6 +53,10 @@ impl Load for EngineLoad {
 impl Control for EngineHandle {
     fn stop(&self, graceful: Micros) {
         Self::stop(self, graceful);
+    }
+
+    fn adjust(&self, adjustment: Adjustment) {
+        Self::adjust(self, adjustment);
     }
 
     fn allow_until(&self, monotonic_ns: u64) {

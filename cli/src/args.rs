@@ -1,9 +1,12 @@
 //! The flags and their `VOLCANION_` variables: raw words, resolved by the commands.
 
+pub mod http;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use volcanion_agent::Capacity;
 use volcanion_common::units::{Micros, Rate};
 
 /// Loads HTTP services from many machines at once and reports one truth about them.
@@ -38,6 +41,8 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// An HTTP server to load, which counts exactly what it answered
     Target(TargetArgs),
+    /// Measure what this machine can generate at most: requests a second, and how exactly it keeps a schedule
+    Calibrate(CalibrateArgs),
     /// Check a plan and say all of its problems; nothing is sent
     Validate(ValidateArgs),
     /// List the stored plans, or store one
@@ -46,6 +51,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Start a stored plan
     Start(StartArgs),
+    /// Change the VUs or the rate of a run's externally-controlled scenario while it goes
+    Adjust(AdjustArgs),
     /// Stop a run
     Stop(RunRef),
     /// Follow a run until its end
@@ -84,7 +91,7 @@ pub struct RunArgs {
     #[arg(value_name = "URL|PLAN")]
     pub what: String,
     /// Virtual users; with --rate: at most so many [default: 50]
-    #[arg(long, short = 'c', visible_alias = "connections", env = "VOLCANION_VUS")]
+    #[arg(long, short = 'c', env = "VOLCANION_VUS")]
     pub vus: Option<u64>,
     /// Iterations in all, instead of a duration
     #[arg(long, short = 'n', env = "VOLCANION_ITERATIONS")]
@@ -113,18 +120,12 @@ pub struct RunArgs {
         value_delimiter = '\n'
     )]
     pub headers: Vec<String>,
-    /// The request's body, or @FILE
+    /// The request's body, or @FILE; one that is no text or has more than 4 MiB is sent in pieces, as a body_file of a plan
     #[arg(long, env = "VOLCANION_BODY", value_name = "TEXT|@FILE")]
     pub body: Option<String>,
     /// Time limit of a request, connecting included [default: 30s]
     #[arg(long, env = "VOLCANION_TIMEOUT", value_parser = duration)]
     pub timeout: Option<Micros>,
-    /// HTTP version: auto or 1.1
-    #[arg(long, env = "VOLCANION_HTTP", value_name = "VERSION")]
-    pub http: Option<String>,
-    /// Take any TLS certificate
-    #[arg(long, env = "VOLCANION_INSECURE")]
-    pub insecure: bool,
     /// A rule that must hold, such as 'p(95) < 300ms' or 'error_rate < 1%'; again and again
     #[arg(long = "threshold", env = "VOLCANION_THRESHOLD", value_name = "EXPR", value_delimiter = '\n')]
     pub thresholds: Vec<String>,
@@ -134,6 +135,8 @@ pub struct RunArgs {
     /// Load cores of each agent in this process [default: all, shared among the agents]
     #[arg(long, env = "VOLCANION_CORES", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub cores: Option<u32>,
+    #[command(flatten)]
+    pub pacing: PacingArgs,
     /// Run on a cluster instead of in this process
     #[arg(long, env = "VOLCANION_MASTER", value_name = "URL")]
     pub master: Option<String>,
@@ -149,12 +152,29 @@ pub struct RunArgs {
     /// End with code 98 when the run's numbers cannot be vouched for
     #[arg(long, env = "VOLCANION_REQUIRE_VALID")]
     pub require_valid: bool,
+    // Last: its heading in the help holds for all that follows.
+    #[command(flatten)]
+    pub http: http::HttpArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ArrivalWord {
     Uniform,
     Poisson,
+}
+
+/// How exactly load cores keep time, and at what cost.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct PacingArgs {
+    /// Bind each load core's thread to its CPU
+    #[arg(long, env = "VOLCANION_PIN")]
+    pub pin: bool,
+    /// Let load cores spin while a run goes, rather than sleep until something is due: for CPUs that have nothing else to do
+    #[arg(long, env = "VOLCANION_BUSY_POLL")]
+    pub busy_poll: bool,
+    /// The least time for which a load core sleeps, 0us to 1ms: what falls due in it is sent together [default: 50us]
+    #[arg(long, env = "VOLCANION_QUANTUM", value_parser = duration)]
+    pub quantum: Option<Micros>,
 }
 
 /// Where etcd is and how it is spoken to.
@@ -235,12 +255,14 @@ pub struct AgentArgs {
     /// Load cores [default: all]
     #[arg(long, env = "VOLCANION_CORES", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub cores: Option<u32>,
-    /// Weight beside other agents [default: the cores]
-    #[arg(long, env = "VOLCANION_CAPACITY")]
-    pub capacity: Option<f64>,
-    /// Bind each load core's thread to its CPU
-    #[arg(long, env = "VOLCANION_PIN")]
-    pub pin: bool,
+    /// Weight beside other agents, in cores of 10 us a request [default: the cores]; `calibrated` measures it at the start, for about 2 s
+    #[arg(long, env = "VOLCANION_CAPACITY", value_name = "NUMBER|calibrated", value_parser = capacity)]
+    pub capacity: Option<Capacity>,
+    #[command(flatten)]
+    pub pacing: PacingArgs,
+    /// Folder below which the bodies and client certificates lie that plans name [default: plans may name none]
+    #[arg(long, env = "VOLCANION_FILES", value_name = "DIR")]
+    pub files: Option<PathBuf>,
     /// How long a run goes on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
@@ -263,6 +285,19 @@ pub struct TargetArgs {
     /// Bytes of each answer's body
     #[arg(long, env = "VOLCANION_BODY_SIZE", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=67_108_864))]
     pub body_size: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// Load cores of the closed loop
+    #[arg(long, env = "VOLCANION_CORES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub cores: u32,
+    /// How long it measures in all, 5s to 1m
+    #[arg(long, short = 'd', env = "VOLCANION_DURATION", default_value = "10s", value_parser = duration)]
+    pub duration: Micros,
+    /// Print the figures alone, as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -339,6 +374,27 @@ pub struct StartArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("level").required(true).args(["vus", "rate"]))]
+pub struct AdjustArgs {
+    /// The run's id
+    pub run: String,
+    /// So many virtual users from now on
+    #[arg(long)]
+    pub vus: Option<u64>,
+    /// So many iterations a second from now on (500/s, 90/m)
+    #[arg(long, short = 'r', value_parser = rate)]
+    pub rate: Option<Rate>,
+    /// Which scenario, where several of the run are externally controlled
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Option<String>,
+    /// Print the run as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub master: MasterRef,
+}
+
+#[derive(Debug, Args)]
 pub struct RunRef {
     /// The run's id
     pub run: String,
@@ -371,6 +427,15 @@ fn duration(text: &str) -> Result<Micros, String> {
 fn rate(text: &str) -> Result<Rate, String> {
     let text = if text.contains('/') { text.to_owned() } else { format!("{text}/s") };
     text.parse().map_err(|error: volcanion_common::units::UnitError| error.to_string())
+}
+
+/// A weight, or the word that has it measured.
+fn capacity(text: &str) -> Result<Capacity, String> {
+    match text.parse::<f64>() {
+        _ if text == "calibrated" => Ok(Capacity::Calibrated),
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(Capacity::Given(value)),
+        _ => Err(format!("`{text}` is no capacity; give a number above 0, or `calibrated`")),
+    }
 }
 
 fn fraction(text: &str) -> Result<f64, String> {

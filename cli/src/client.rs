@@ -66,6 +66,12 @@ impl Client {
         self.read(self.send(request).await?).await
     }
 
+    /// PATCH of a path below `/api/v1/` with a JSON body.
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
+        let request = self.request(Method::PATCH, path).json(body).timeout(ANSWER_TIME);
+        self.read(self.send(request).await?).await
+    }
+
     /// DELETE of a path below `/api/v1/`.
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.send(self.request(Method::DELETE, path).timeout(ANSWER_TIME)).await.map(drop)

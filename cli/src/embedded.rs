@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use volcanion_common::view::RunView;
 use volcanion_master::Master;
 use volcanion_master::run::table::{MasterError, RunEvent, RunEventKind, Runs};
 
+use crate::args::PacingArgs;
 use crate::cluster::{Cluster, Update};
 use crate::exit::Failure;
 
@@ -29,6 +31,7 @@ pub struct Size {
     pub agents: u32,
     /// Load cores of each agent; all, shared among the agents, where absent.
     pub cores: Option<u32>,
+    pub pacing: PacingArgs,
 }
 
 /// A cluster in this process.
@@ -42,11 +45,11 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts master and agents. gRPC listens on random loopback ports under a key of this process; REST only where
-    /// asked.
+    /// asked. Agents read the files that plans name below `files`.
     ///
     /// # Errors
     /// No port, no thread, no memory.
-    pub async fn start(size: Size, rest: Option<SocketAddr>) -> Result<Self, Failure> {
+    pub async fn start(size: Size, rest: Option<SocketAddr>, files: Option<&Path>) -> Result<Self, Failure> {
         let registry = Arc::new(LocalRegistry::new());
         let key = ClusterKey::random();
         let (stop_master, stop_agents) = (CancellationToken::new(), CancellationToken::new());
@@ -56,8 +59,16 @@ impl Embedded {
         for number in 1..=size.agents {
             let id = AgentId(format!("agent-{number}"));
             let defaults = volcanion_agent::Config::new(id, key.clone());
-            let config =
-                volcanion_agent::Config { metrics_listen: None, cores, has_credentials: true, ..defaults };
+            let config = volcanion_agent::Config {
+                metrics_listen: None,
+                cores,
+                has_credentials: true,
+                files: files.map(Path::to_owned),
+                pin: size.pacing.pin,
+                busy_poll: size.pacing.busy_poll,
+                quantum: size.pacing.quantum.unwrap_or(defaults.quantum),
+                ..defaults
+            };
             let agent = volcanion_agent::start(config, registry.clone(), stop_agents.clone());
             agents.push(agent.await.map_err(Failure::could_not_run)?);
         }

@@ -43,11 +43,14 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
         advertise: args.advertise.clone(),
         labels: labels(&args.labels)?,
         cores: args.cores.unwrap_or(defaults.cores),
-        capacity: args.capacity,
+        capacity: args.capacity.unwrap_or_default(),
         has_credentials,
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout,
-        pin: args.pin,
+        files: args.files.clone(),
+        pin: args.pacing.pin,
+        busy_poll: args.pacing.busy_poll,
+        quantum: args.pacing.quantum.unwrap_or(defaults.quantum),
         ..defaults
     };
     let registry = registry(&args.etcd).await?;

@@ -2,8 +2,11 @@
 
 pub mod cluster;
 pub mod etcd;
+pub mod namespace;
+pub mod noting;
 pub mod process;
 pub mod prometheus;
+pub mod quota;
 pub mod rest;
 pub mod tools;
 

@@ -54,6 +54,13 @@ impl Rest {
         read(answer).await
     }
 
+    /// PATCH with JSON; any status.
+    pub async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.base);
+        let answer = self.http.patch(url).json(body).send().await.expect("the master answers");
+        read(answer).await
+    }
+
     /// POST of nothing.
     pub async fn post_nothing(&self, path: &str) -> (u16, Value) {
         let answer = self.http.post(format!("{}{path}", self.base)).send().await.expect("the master answers");

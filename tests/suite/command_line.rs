@@ -90,6 +90,42 @@ async fn run_follows_the_plans_method_headers_body_and_writes_its_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_come_from_files_beside_the_plan_or_named_by_a_flag() {
+    const LARGE: usize = 5 * 1024 * 1024;
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let target = Target::start(&[]).await;
+    let body = folder.path().join("large.bin");
+    fs::write(&body, vec![0xff_u8; LARGE]).expect("the folder can be written");
+    let sent = |output: &str| {
+        let metrics: Value = serde_json::from_str(output).expect("stdout is the JSON alone");
+        assert_eq!(metrics["success_requests"], 3, "{metrics}");
+        metrics["bytes_sent"].as_u64().expect("a count")
+    };
+    let flag = format!("@{}", body.display());
+    let by_flag = volcanion(&["run", &target.url, "-n", "3", "-c", "1", "--body", &flag, "--json"]).await;
+    assert_eq!(by_flag.code, 0, "{}", by_flag.stderr);
+    assert!(sent(&by_flag.stdout) > 3 * LARGE as u64);
+
+    let plan = folder.path().join("plan.json");
+    let steps = json!([{ "put": "/a", "body_file": "large.bin" }]);
+    let scenario = json!({ "executor": "shared-iterations", "vus": 1, "iterations": 3, "steps": steps });
+    let document = json!({ "name": "files", "target": target.url, "scenarios": { "s": scenario } });
+    fs::write(&plan, document.to_string()).expect("the folder can be written");
+    let plan = plan.display().to_string();
+    let by_plan = volcanion(&["run", &plan, "--json"]).await;
+    assert_eq!(by_plan.code, 0, "{}", by_plan.stderr);
+    assert!(sent(&by_plan.stdout) > 3 * LARGE as u64);
+    assert_eq!(target.requests().await, 6);
+
+    fs::remove_file(&body).expect("it is there");
+    let gone = volcanion(&["run", &plan]).await;
+    assert_eq!(gone.code, 3, "{}", gone.stdout);
+    assert!(gone.stdout.contains("large.bin"), "{}", gone.stdout);
+    assert_eq!(volcanion(&["run", &target.url, "--body", &flag]).await.code, 2);
+    assert_eq!(target.requests().await, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn client_commands_work_against_a_master() {
     let cluster = Cluster::start(2).await;
     let folder = TempDir::new().expect("a temporary folder can be made");

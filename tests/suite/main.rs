@@ -4,19 +4,26 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod adjusted;
 mod bad_input;
+mod calibrate;
 mod command_line;
 mod deploy_files;
 mod exact_split;
+mod executors;
 mod histogram_bytes;
 mod house_rules;
 mod layers;
 mod loopback_only;
 mod many_vus;
+mod memory;
+mod messages;
 mod no_count_lost;
+mod open_loop;
 mod prometheus;
 mod readme;
 mod registered_agents;
 mod rest_document;
 mod restart;
 mod stop_at_once;
+mod validity;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::process::volcanion;
@@ -62,6 +63,34 @@ async fn every_plan_in_the_documents_is_valid() {
             assert_eq!(output.code, 0, "plan {} of {name}: {}\n{plan}", index + 1, output.stderr);
         }
     }
+}
+
+/// Names of fields that the schema gives, each object's under what the reference writes before them.
+#[test]
+fn every_field_of_the_schema_is_in_the_reference() {
+    let schema =
+        fs::read_to_string(root().join("common/src/plan/plan.schema.json")).expect("there is a schema");
+    let schema: Value = serde_json::from_str(&schema).expect("it is JSON");
+    let reference = fs::read_to_string(root().join("docs/plan.md")).expect("there is a reference");
+    let mut checked = 0;
+    for (object, before) in [
+        ("", ""),
+        ("/$defs/http", "http."),
+        ("/$defs/dns", "http.dns."),
+        ("/$defs/tls", "http.tls."),
+        ("/$defs/agents", "agents."),
+        ("/$defs/scenario", ""),
+        ("/$defs/step", ""),
+        ("/$defs/threshold", ""),
+    ] {
+        let fields = schema.pointer(&format!("{object}/properties")).and_then(Value::as_object);
+        for field in fields.unwrap_or_else(|| panic!("the schema has {object}")).keys() {
+            let is_there = ['`', ':'].iter().any(|end| reference.contains(&format!("`{before}{field}{end}")));
+            assert!(is_there, "docs/plan.md names no `{before}{field}`");
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "{checked} fields were looked for");
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub struct Part {
     pub recorder: Box<Recorder>,
     /// CPU time since its last part.
     pub cpu_us: u64,
+    /// Of it, what a core that polls busily spent on waiting; at most `cpu_us`, but for rounding.
+    pub idle_us: u64,
+    /// How long since then it could have run and had no processor.
+    pub wait_us: u64,
     /// The latest look at its schedules since then.
     pub look_late_ns_max: u64,
 }
@@ -74,7 +78,9 @@ impl Cutter {
         let cut = self.open.entry(boundary).or_default();
         part.recorder.add_to(&mut cut.delta);
         cut.delta.process.cpu_us += part.cpu_us;
-        cut.strain.core_cpu_us_max = cut.strain.core_cpu_us_max.max(part.cpu_us);
+        cut.strain.core_cpu_us_max = cut.strain.core_cpu_us_max.max(part.cpu_us.saturating_sub(part.idle_us));
+        cut.strain.core_wait_us_max = cut.strain.core_wait_us_max.max(part.wait_us);
+        cut.strain.paused += part.recorder.paused_count();
         cut.strain.look_late_ns_max = cut.strain.look_late_ns_max.max(part.look_late_ns_max);
         self.end = self.end.max(part.to);
         self.reached[part.core] = self.reached[part.core].max(part.to);
@@ -112,7 +118,15 @@ mod tests {
         let mut recorder = Box::new(Recorder::new(&testing::two_steps()));
         (0..started).for_each(|_| recorder.started(0));
         recorder.set_vus(0, 3);
-        Part { core, to: RunTime(to_ms * 1_000), recorder, cpu_us: 10, look_late_ns_max: core as u64 }
+        Part {
+            core,
+            to: RunTime(to_ms * 1_000),
+            recorder,
+            cpu_us: 10,
+            idle_us: 0,
+            wait_us: 0,
+            look_late_ns_max: core as u64,
+        }
     }
 
     fn next(cutter: &mut Cutter) -> Option<(u64, u64, u64, u64)> {

@@ -16,7 +16,8 @@ use super::steering::Steering;
 use crate::delta::cut::{Cut, Cutter, Part};
 use crate::prepare::Program;
 use crate::record::Recorder;
-use crate::record::process;
+use crate::record::cgroup::Throttle;
+use crate::record::process::{self, Steal};
 use crate::record::saturation::Saturation;
 
 /// What a core says.
@@ -42,7 +43,8 @@ pub struct Collector {
     events: mpsc::Sender<EngineEvent>,
     cutter: Cutter,
     saturation: Saturation,
-    throttled: Option<u64>,
+    throttle: Throttle,
+    steal: Steal,
     /// What the reader had no room for yet.
     kept: Option<Box<Delta>>,
     /// Cores that have begun, and the last one's start.
@@ -60,7 +62,6 @@ impl Collector {
         steering: Arc<Steering>,
         events: mpsc::Sender<EngineEvent>,
     ) -> Self {
-        let names = program.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
         Self {
             cutter: Cutter::new(program.interval, threads.len()),
             inbox,
@@ -68,8 +69,9 @@ impl Collector {
             threads,
             steering,
             events,
-            saturation: Saturation::new(names),
-            throttled: process::throttled(),
+            saturation: Saturation::new(&program.scenarios),
+            throttle: Throttle::new(),
+            steal: Steal::new(),
             kept: None,
             started: (0, 0),
             is_start_told: false,
@@ -138,10 +140,8 @@ impl Collector {
         delta.process.cores = self.threads.len() as u32;
         delta.process.resident_bytes = process::resident_bytes();
         delta.process.open_files = process::open_files();
-        let throttled = process::throttled();
-        strain.throttled =
-            throttled.zip(self.throttled).map_or(0, |(now, before)| now.saturating_sub(before));
-        self.throttled = throttled;
+        strain.throttled = self.throttle.since_last_look();
+        strain.stolen = self.steal.since_last_look();
         self.saturation.judge(&mut delta, &strain);
         let delta = match self.kept.take() {
             Some(mut kept) => {

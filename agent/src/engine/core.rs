@@ -3,6 +3,9 @@
 //! Its root future is the pacer: at each wake it looks at the clock once, cuts what is to be handed over, lets each scenario
 //! do what is due, and arms the one timer for the next event. VUs are tasks beside it; they poke it when one of them may have ended a
 //! scenario. It ends when all scenarios have; the runtime then goes, and every connection with it.
+//!
+//! A core that polls busily never sleeps while run time goes: its root asks to be polled again, so that the runtime looks at its
+//! sockets without waiting, and waits for an instant that is near by looking at nothing but the clock.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,6 +19,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::{Micros, RunTime};
 
+use super::EngineSettings;
 use super::collect::Message;
 use super::load::Load;
 use super::pin::prepare_thread;
@@ -23,23 +27,32 @@ use super::steering::{Orders, Steering};
 use crate::delta::cut::Part;
 use crate::prepare::Program;
 use crate::record::Recorder;
-use crate::record::process::thread_cpu_us;
-use crate::schedule::Pacer;
+use crate::record::process::{thread_cpu_us, thread_wait_us};
+use crate::schedule::arrival_rate::PAUSE_NS;
+use crate::schedule::{Iterations, Pacer, Pause};
 use crate::send::CoreClient;
 use crate::send::clock::now_ns;
 
 /// Tasks that run between two looks at timer and sockets: fewer than tokio's 61, so that the timer is not kept waiting.
 const EVENT_INTERVAL: u32 = 31;
+/// A spinning core waits for an instant that is no farther than this without a look at its sockets: about one turn of the runtime.
+const NEAR_NS: u64 = 2_000;
+/// A turn of the runtime that is shorter than this found nothing to do: the least thing that a VU does, a read, takes longer.
+const IDLE_TURN_MAX_NS: u64 = 2_000;
+/// While run time goes a core looks at its schedules at least this often.
+const LOOK_EVERY_NS: u64 = 100_000_000;
 /// Threads for what blocks: name resolution.
 const BLOCKING_THREADS: usize = 4;
 
 /// What a core's thread is given.
 pub struct Setup {
     pub core: usize,
-    pub pin: bool,
+    pub settings: EngineSettings,
     pub program: Arc<Program>,
     /// Of each scenario.
     pub shares: Vec<ScenarioShare>,
+    /// Of each scenario; those of all cores are clones of the same.
+    pub iterations: Vec<Iterations>,
     pub steering: Arc<Steering>,
     pub messages: SyncSender<Message>,
     /// Recorders that were folded and can be used again.
@@ -58,9 +71,29 @@ pub struct Core {
     orders: Cell<Orders>,
     is_poked: Cell<bool>,
     root: RefCell<Option<Waker>>,
+    /// The newest instant at which something was done here.
+    alive_ns: Cell<u64>,
+    /// The newest span without a sign of life that was too long for a core that runs: from, to.
+    pause: Cell<(u64, u64)>,
 }
 
 impl Core {
+    /// Something is done here, at this instant. Is to be called at least before arrivals of the time since are looked at.
+    #[inline]
+    pub fn is_alive_at(&self, now_ns: u64) {
+        let before_ns = self.alive_ns.replace(self.alive_ns.get().max(now_ns));
+        if now_ns > before_ns.saturating_add(PAUSE_NS) {
+            self.pause.set((before_ns, now_ns));
+        }
+    }
+
+    /// The newest pause, as seen from the start of a scenario.
+    #[inline]
+    pub fn pause_since(&self, origin_ns: u64) -> Pause {
+        let (from_ns, to_ns) = self.pause.get();
+        Pause { from_ns: from_ns.saturating_sub(origin_ns), to_ns: to_ns.saturating_sub(origin_ns) }
+    }
+
     /// A VU was not allowed to send and waits for its end: the core stops, even if the fence is moved meanwhile.
     pub fn reach_fence(&self) {
         self.is_fenced.set(true);
@@ -80,7 +113,7 @@ impl Core {
 pub fn run(setup: Setup) {
     let (core, messages) = (setup.core, setup.messages.clone());
     let result = catch_unwind(AssertUnwindSafe(|| {
-        prepare_thread(setup.core, setup.pin);
+        prepare_thread(setup.core, setup.settings.pin);
         let runtime = Builder::new_current_thread()
             .enable_all()
             .event_interval(EVENT_INTERVAL)
@@ -103,19 +136,24 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 async fn drive(setup: Setup) -> Result<(), String> {
-    let mut pacer = Pacer::new().map_err(|error| format!("no timer: {error}"))?;
+    let EngineSettings { busy_poll, quantum, .. } = setup.settings;
+    let mut pacer = Pacer::new(quantum).map_err(|error| format!("no timer: {error}"))?;
     let mut root = Root::new(setup);
     let mut next_ns = None;
     loop {
         let now_ns = now_ns();
         next_ns = match root.look(now_ns, next_ns)? {
             Next::Done => return Ok(()),
-            Next::At(at_ns) => {
-                pacer.arm(at_ns, now_ns).map_err(|error| format!("the timer is not armed: {error}"))?;
-                Some(at_ns)
-            }
+            Next::At(at_ns) => Some(at_ns),
             Next::Unknown => None,
         };
+        if let Some(at_ns) = next_ns {
+            if busy_poll && root.zero_ns.is_some() {
+                root.spin_until(at_ns).await;
+                continue;
+            }
+            pacer.arm(at_ns, now_ns).map_err(|error| format!("the timer is not armed: {error}"))?;
+        }
         let core = &root.core;
         poll_fn(|cx| {
             if core.is_poked.take() {
@@ -156,15 +194,18 @@ struct Root {
     /// The end of the interval that is being recorded.
     boundary: RunTime,
     cpu_us: u64,
+    /// Of the CPU time, what was spent on spinning.
+    idle_ns: u64,
+    wait_us: u64,
     look_late_ns_max: u64,
 }
 
 impl Root {
     fn new(setup: Setup) -> Self {
-        let Setup { core: number, program, shares, steering, messages, spares, .. } = setup;
+        let Setup { core: number, program, shares, iterations, steering, messages, spares, .. } = setup;
         let mut orders = steering.subscribe();
         let core = Rc::new(Core {
-            client: CoreClient::new(program.clone()),
+            client: CoreClient::of_core(program.clone(), &shares),
             recorder: RefCell::new(Box::new(Recorder::new(&program))),
             steering,
             has_panicked: Cell::new(false),
@@ -172,12 +213,15 @@ impl Root {
             orders: Cell::new(*orders.borrow_and_update()),
             is_poked: Cell::new(false),
             root: RefCell::new(None),
+            alive_ns: Cell::new(now_ns()),
+            pause: Cell::default(),
             program,
         });
         let loads = shares
             .iter()
+            .zip(iterations)
             .enumerate()
-            .map(|(index, share)| Load::new(core.clone(), index as u32, share))
+            .map(|(index, (share, iterations))| Load::new(core.clone(), index as u32, share, iterations))
             .collect();
         let listening = core.clone();
         // Ends with the core's runtime.
@@ -201,8 +245,39 @@ impl Root {
             obeyed: Orders::default(),
             boundary: RunTime(interval.0),
             cpu_us: thread_cpu_us(),
+            idle_ns: 0,
+            wait_us: thread_wait_us(),
             look_late_ns_max: 0,
         }
+    }
+
+    /// Until this instant or a poke, without ever sleeping; the runtime has a turn in any case.
+    async fn spin_until(&mut self, at_ns: u64) {
+        let Self { core, idle_ns, .. } = self;
+        let mut seen_ns = now_ns();
+        let mut had_turn = false;
+        poll_fn(|cx| {
+            while had_turn {
+                let now_ns = now_ns();
+                let turn_ns = now_ns - seen_ns;
+                if turn_ns < IDLE_TURN_MAX_NS {
+                    *idle_ns += turn_ns;
+                }
+                seen_ns = now_ns;
+                if now_ns >= at_ns || core.is_poked.take() {
+                    return Poll::Ready(());
+                }
+                if at_ns - now_ns > NEAR_NS {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            had_turn = true;
+            // Of its own runtime, this is no system call: sockets and timers are looked at, and then it is polled again.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Does everything that is due. `meant_ns` is the instant for which this look was planned.
@@ -210,6 +285,7 @@ impl Root {
         if self.core.has_panicked.get() {
             return Err("a VU panicked".to_owned());
         }
+        self.core.is_alive_at(now_ns);
         self.obey(now_ns);
         if let Some(zero_ns) = self.zero_ns {
             self.look_late_ns_max =
@@ -224,7 +300,10 @@ impl Root {
         let boundary_ns = self.zero_ns.map(|zero_ns| zero_ns + self.boundary.0 * 1_000);
         let start_ns = if self.zero_ns.is_none() { self.obeyed.start_ns } else { None };
         let of_loads = self.loads.iter().filter(|_| self.zero_ns.is_some()).filter_map(|load| load.next_ns());
-        Ok(of_loads.chain(boundary_ns).chain(start_ns).min().map_or(Next::Unknown, Next::At))
+        let next_ns = of_loads.chain(boundary_ns).chain(start_ns).min();
+        // A core that looks often knows whether it stood still.
+        let latest_ns = if self.zero_ns.is_some() { now_ns + LOOK_EVERY_NS } else { u64::MAX };
+        Ok(next_ns.map_or(Next::Unknown, |next_ns| Next::At(next_ns.min(latest_ns))))
     }
 
     /// Carries out orders, the fence's too.
@@ -242,7 +321,7 @@ impl Root {
             && orders.cut_ns.is_none()
         {
             self.zero_ns = Some(start_ns);
-            self.cpu_us = thread_cpu_us();
+            (self.cpu_us, self.idle_ns, self.wait_us) = (thread_cpu_us(), 0, thread_wait_us());
             // The inbox is empty but for the others' same message.
             let _ = self.messages.send(Message::Started { at_ns: now_ns });
         }
@@ -285,21 +364,25 @@ impl Root {
         for load in &self.loads {
             recorder.set_vus(load.index, load.vus());
         }
-        let cpu_us = thread_cpu_us();
+        let (cpu_us, wait_us) = (thread_cpu_us(), thread_wait_us());
         let part = Part {
             core: self.number,
             to,
             recorder,
             cpu_us: cpu_us - self.cpu_us,
+            idle_us: self.idle_ns / 1_000,
+            wait_us: wait_us.saturating_sub(self.wait_us),
             look_late_ns_max: self.look_late_ns_max,
         };
-        (self.cpu_us, self.look_late_ns_max) = (cpu_us, 0);
+        (self.cpu_us, self.idle_ns, self.wait_us, self.look_late_ns_max) = (cpu_us, 0, wait_us, 0);
         Box::new(part)
     }
 
     fn take_back(&mut self, part: Part) {
         self.core.recorder.replace(part.recorder);
         self.cpu_us -= part.cpu_us;
+        self.idle_ns += part.idle_us * 1_000;
+        self.wait_us = self.wait_us.saturating_sub(part.wait_us);
         self.look_late_ns_max = part.look_late_ns_max;
     }
 }

@@ -9,14 +9,20 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::task::spawn_local;
-use volcanion_common::plan::Executor;
 use volcanion_common::plan::executor::OpenLoop;
 use volcanion_common::plan::profile::Profile;
+use volcanion_common::plan::{Executor, Level};
 use volcanion_common::shard::ScenarioShare;
+use volcanion_common::units::RunTime;
 
 use super::core::Core;
+use super::steering::Adjustment;
 use super::vu::{Vu, repeat, serve};
-use crate::schedule::{ArrivalRate, Arrivals, Iterations, Room, Start, VuChanges};
+use crate::schedule::{ArrivalRate, Arrivals, Iterations, NewRate, Room, Start, VuChanges};
+
+/// VUs of a closed loop that have a task and did not come to run it yet. A core that is to have very many VUs at once makes them bit by
+/// bit: what arrives or is answered meanwhile waits behind so many, not behind all.
+const FRESH_MAX: usize = 64;
 
 /// How far a scenario is. Instants are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,29 +61,36 @@ pub struct Load {
     vus_max: usize,
     /// VUs whose task is there.
     live: Cell<u64>,
+    /// Of a closed loop, those that did not run yet.
+    fresh: Cell<usize>,
+    /// Iterations of a closed loop that were started.
+    started: Cell<u64>,
     /// VUs that are no longer wanted: when they are cut off, ascending, since when, and their places.
     ramp_down: RefCell<VecDeque<(u64, u64, u32)>>,
-    ramp_down_ns: u64,
+    /// Absent where they end their iterations in peace.
+    ramp_down_ns: Option<u64>,
+    /// How many of the run's changes of level it knows; absent where nothing is changed from outside.
+    adjustments: Option<Cell<usize>>,
     duration_ns: u64,
     graceful_stop_ns: u64,
 }
 
 impl Load {
     /// The core's share of a scenario, with the VUs that are to be there from the start.
-    pub fn new(core: Rc<Core>, index: u32, share: &ScenarioShare) -> Rc<Self> {
+    pub fn new(core: Rc<Core>, index: u32, share: &ScenarioShare, iterations: Iterations) -> Rc<Self> {
         let program = core.program.clone();
         let scenario = &program.scenarios[index as usize];
         let executor = &scenario.executor;
         let vus_max = share.count_below(executor.max_vus());
         let (schedule, allocated) = schedule(executor, share, program.seed, index);
         let ramp_down_ns = match executor {
-            Executor::RampingVus { graceful_ramp_down, .. } => graceful_ramp_down.as_nanos(),
-            _ => 0,
+            Executor::RampingVus { graceful_ramp_down, .. } => Some(graceful_ramp_down.as_nanos()),
+            _ => None,
         };
         let load = Rc::new(Self {
             core,
             index,
-            iterations: Iterations::of(executor, share),
+            iterations,
             schedule,
             share: share.clone(),
             phase: Cell::new(Phase::Waiting),
@@ -86,8 +99,11 @@ impl Load {
             free: RefCell::default(),
             vus_max: usize::try_from(vus_max).unwrap_or(usize::MAX),
             live: Cell::new(0),
+            fresh: Cell::new(0),
+            started: Cell::new(0),
             ramp_down: RefCell::default(),
             ramp_down_ns,
+            adjustments: executor.start_level().map(|_| Cell::new(0)),
             duration_ns: executor.duration().as_nanos(),
             graceful_stop_ns: scenario.graceful_stop.as_nanos(),
         });
@@ -116,11 +132,15 @@ impl Load {
             }
             let end_ns = self.end_ns();
             if now_ns >= end_ns {
+                let vus = u64::try_from(self.vus_max).unwrap_or(u64::MAX);
+                let dropped = self.iterations.close(vus, self.started.get());
+                self.core.recorder.borrow_mut().dropped(self.index, dropped);
                 self.close(end_ns.saturating_add(self.graceful_stop_ns));
             } else if self.is_exhausted() {
                 self.close(now_ns);
             }
         }
+        self.cut_ramped_down(now_ns);
         if let Phase::Closing { cut_ns } = self.phase.get()
             && now_ns >= cut_ns
         {
@@ -151,6 +171,7 @@ impl Load {
     /// When it is to be looked at next.
     pub fn next_ns(&self) -> Option<u64> {
         let origin_ns = self.origin_ns.get();
+        let ramp_down_ns = || self.ramp_down.borrow().front().map(|(cut_ns, ..)| *cut_ns);
         match self.phase.get() {
             Phase::Waiting => Some(origin_ns),
             Phase::Open => {
@@ -158,11 +179,10 @@ impl Load {
                     Schedule::Open(schedule) => schedule.borrow().next_ns(),
                     Schedule::Closed(changes) => changes.borrow().next_ns(),
                 };
-                let cut_ns = self.ramp_down.borrow().front().map(|(cut_ns, ..)| *cut_ns);
                 let next_ns = next_ns.map(|next_ns| origin_ns + next_ns);
-                next_ns.into_iter().chain(cut_ns).chain([self.end_ns()]).min()
+                next_ns.into_iter().chain(ramp_down_ns()).chain([self.end_ns()]).min()
             }
-            Phase::Closing { cut_ns } => Some(cut_ns),
+            Phase::Closing { cut_ns } => ramp_down_ns().into_iter().chain([cut_ns]).min(),
             Phase::Cut => None,
         }
     }
@@ -192,6 +212,26 @@ impl Load {
         }
     }
 
+    /// A VU of a closed loop runs for the first time.
+    pub fn has_begun(&self) {
+        self.fresh.set(self.fresh.get() - 1);
+        if self.fresh.get() == 0 {
+            // There may be more to make.
+            self.core.poke();
+        }
+    }
+
+    /// Whether a VU of a closed loop that has done so many may start another iteration now, which then counts as started.
+    #[inline]
+    pub fn may_start(&self, done: u64) -> bool {
+        let may_start = !self.is_closing() && self.iterations.take(done);
+        if may_start {
+            self.started.set(self.started.get() + 1);
+            self.core.recorder.borrow_mut().started(self.index);
+        }
+        may_start
+    }
+
     /// A VU's task ends.
     pub fn left(&self, vu: &Vu) {
         vu.is_running.set(false);
@@ -201,10 +241,38 @@ impl Load {
         }
     }
 
+    /// Takes changes of level that were told since, before anything more is started: so nothing of an old level is started after its end.
+    fn take_adjustments(&self) {
+        let Some(known) = &self.adjustments else { return };
+        if self.core.steering.adjustments() == known.get() {
+            return;
+        }
+        let start = RunTime::START.plus(self.core.program.scenarios[self.index as usize].start_time);
+        let new = self.core.steering.adjustments_after(known.get());
+        known.set(known.get() + new.len());
+        for Adjustment { change, from } in new.into_iter().filter(|new| new.change.scenario == self.index) {
+            let (origin, from) = (change.at.since(start), from.since(start));
+            match (&self.schedule, change.level) {
+                (Schedule::Open(schedule), Level::Rate(rate)) => {
+                    schedule.borrow_mut().adjust(NewRate { number: change.number, origin, from, rate });
+                }
+                (Schedule::Closed(changes), Level::Vus(vus)) => {
+                    changes.borrow_mut().adjust(change.number, from.as_nanos(), vus);
+                }
+                // No master asks for that.
+                _ => {
+                    tracing::warn!(change.number, level = %change.level, "a change of level that the scenario cannot take")
+                }
+            }
+        }
+    }
+
     /// Gives arrivals that are due to VUs. `current` is the VU whose task calls: it looks for itself.
     fn start_due(self: &Rc<Self>, schedule: &RefCell<ArrivalRate>, now_ns: u64, current: Option<u32>) {
+        self.take_adjustments();
         let origin_ns = self.origin_ns.get();
         let since_origin_ns = now_ns.saturating_sub(origin_ns);
+        let pause = self.core.pause_since(origin_ns);
         loop {
             let room = if !self.free.borrow().is_empty() {
                 Room::Free
@@ -213,10 +281,14 @@ impl Load {
             } else {
                 Room::Full
             };
-            let Some(start) = schedule.borrow_mut().take(since_origin_ns, room) else { return };
+            let Some(start) = schedule.borrow_mut().take(since_origin_ns, room, pause) else { return };
             let (vu, intended_ns) = match start {
                 Start::Dropped => {
                     self.core.recorder.borrow_mut().dropped(self.index, 1);
+                    continue;
+                }
+                Start::Paused => {
+                    self.core.recorder.borrow_mut().paused(self.index, 1);
                     continue;
                 }
                 Start::OnFree { intended_ns } => (self.pop_free(), intended_ns),
@@ -253,24 +325,36 @@ impl Load {
         // The task ends by itself, at the latest when it is cut; should it not, it dies with the core's runtime.
         match self.schedule {
             Schedule::Open(_) => drop(spawn_local(serve(self.clone(), vu.clone()))),
-            Schedule::Closed(_) => drop(spawn_local(repeat(self.clone(), vu.clone()))),
+            Schedule::Closed(_) => {
+                self.fresh.set(self.fresh.get() + 1);
+                drop(spawn_local(repeat(self.clone(), vu.clone())));
+            }
         }
     }
 
     fn change_due(self: &Rc<Self>, changes: &RefCell<VuChanges>, now_ns: u64) {
+        self.take_adjustments();
         let since_origin_ns = now_ns.saturating_sub(self.origin_ns.get());
-        loop {
+        while self.fresh.get() < FRESH_MAX {
             let Some(change) = changes.borrow_mut().take(since_origin_ns) else { break };
             let vu = self.vu_at(change.vu);
             vu.is_wanted.set(change.is_active);
             if change.is_active && !vu.is_running.get() {
                 self.spawn(&vu);
-            } else if !change.is_active {
+            } else if change.is_active {
+                vu.spare();
+            } else {
                 vu.unwanted_since_ns.set(now_ns);
-                let cut_ns = now_ns.saturating_add(self.ramp_down_ns);
-                self.ramp_down.borrow_mut().push_back((cut_ns, now_ns, change.vu));
+                if let Some(ramp_down_ns) = self.ramp_down_ns {
+                    let cut_ns = now_ns.saturating_add(ramp_down_ns);
+                    self.ramp_down.borrow_mut().push_back((cut_ns, now_ns, change.vu));
+                }
             }
         }
+    }
+
+    /// Cuts off iterations of VUs that are no longer wanted and had their time, after the scenario's end too.
+    fn cut_ramped_down(&self, now_ns: u64) {
         loop {
             let due = self.ramp_down.borrow().front().copied().filter(|(cut_ns, ..)| *cut_ns <= now_ns);
             let Some((_, since_ns, place)) = due else { break };
@@ -292,10 +376,17 @@ impl Load {
         vus[place as usize].clone()
     }
 
-    /// Whether it has no more to do before its time is over: a fixed number of iterations is done, or it owns nothing.
+    /// Whether it has no more to do before its time is over: a fixed number of iterations is done by VUs that were all there, or it
+    /// owns nothing.
     fn is_exhausted(&self) -> bool {
         let has_nothing = self.share.owned.is_empty();
-        self.live.get() == 0 && (has_nothing || self.iterations.are_limited())
+        let is_done = || match &self.schedule {
+            Schedule::Closed(changes) => {
+                self.iterations.are_limited() && changes.borrow().next_ns().is_none()
+            }
+            Schedule::Open(_) => false,
+        };
+        self.live.get() == 0 && (has_nothing || is_done())
     }
 
     fn close(&self, cut_ns: u64) {
@@ -318,11 +409,7 @@ impl Load {
 
 /// The core's schedule, and how many VUs are to be there before it begins.
 fn schedule(executor: &Executor, share: &ScenarioShare, seed: u64, index: u32) -> (Schedule, u64) {
-    if let (
-        Executor::ConstantArrivalRate { open, .. } | Executor::RampingArrivalRate { open, .. },
-        Some(profile),
-    ) = (executor, Profile::of_arrivals(executor))
-    {
+    if let (Some(open), Some(profile)) = (executor.open_loop(), Profile::of_arrivals(executor)) {
         let OpenLoop { arrival, pre_allocated_vus, when_busy, .. } = *open;
         let arrivals = Arrivals::new(arrival, profile, share, seed, index);
         let schedule = RefCell::new(ArrivalRate::new(arrivals, when_busy));

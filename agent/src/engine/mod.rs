@@ -9,6 +9,8 @@
 
 mod collect;
 mod core;
+#[cfg(test)]
+mod edges;
 mod load;
 pub mod pin;
 mod steering;
@@ -31,9 +33,12 @@ use volcanion_common::shard::split::all_over_cores;
 use volcanion_common::units::Micros;
 
 use crate::prepare::Program;
+use crate::schedule::Iterations;
+use crate::schedule::pacer::QUANTUM;
 use crate::send::clock::now_ns;
 use collect::{Collector, Message};
 use core::Setup;
+pub use steering::Adjustment;
 use steering::Steering;
 
 /// Events that wait for their reader. When it is full, deltas are folded together until there is room: nothing is lost, and
@@ -51,6 +56,18 @@ pub struct EngineSettings {
     pub cores: usize,
     /// Whether each core is pinned to a CPU.
     pub pin: bool,
+    /// Whether a core spins while run time goes, rather than sleep until something is due: for CPUs that have nothing else to do.
+    pub busy_poll: bool,
+    /// The least distance at which a core's timer is armed, at most [`QUANTUM_MAX`](crate::schedule::pacer::QUANTUM_MAX): what falls due
+    /// meanwhile is sent at one wake.
+    pub quantum: Micros,
+}
+
+impl EngineSettings {
+    /// So many cores, neither pinned nor spinning, with the usual quantum.
+    pub fn new(cores: usize) -> Self {
+        Self { cores, pin: false, busy_poll: false, quantum: QUANTUM }
+    }
 }
 
 /// Why a load cannot be carried.
@@ -129,6 +146,11 @@ impl Drop for Owner {
 pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<PreparedEngine, EngineError> {
     let shares = shares_of_cores(&program, settings.cores.max(1));
     let cores = shares.len();
+    let iterations: Vec<Iterations> = program
+        .scenarios
+        .iter()
+        .map(|scenario| Iterations::of(&scenario.executor, &scenario.share))
+        .collect();
     let steering = Arc::new(Steering::default());
     // From here on an early return drops it, which ends the threads that are there.
     let handle = EngineHandle { owner: Arc::new(Owner { steering: steering.clone() }) };
@@ -138,9 +160,10 @@ pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<Prepar
         let (spare, own_spares) = sync_channel(2);
         let setup = Setup {
             core,
-            pin: settings.pin,
+            settings,
             program: program.clone(),
             shares,
+            iterations: iterations.clone(),
             steering: steering.clone(),
             messages: messages.clone(),
             spares: own_spares,
@@ -203,6 +226,12 @@ impl EngineHandle {
     /// called again: the earliest end holds.
     pub fn stop(&self, graceful: Micros) {
         self.owner.steering.stop(now_ns().saturating_add(graceful.as_nanos()));
+    }
+
+    /// A scenario has another level from a moment of run time on. To be told some milliseconds before that moment: what was started before it was told
+    /// cannot be taken back.
+    pub fn adjust(&self, adjustment: Adjustment) {
+        self.owner.steering.adjust(adjustment);
     }
 
     /// Fences the load: nothing is sent from this instant of CLOCK_MONOTONIC on, unless the fence was moved before. Looked at before

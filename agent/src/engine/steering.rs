@@ -1,11 +1,15 @@
-//! What the owner of a load tells its cores: when to start, when to end, until when they may send.
+//! What the owner of a load tells its cores: when to start, when to end, until when they may send, and which levels hold from when on.
 //!
 //! The orders are a value of which only the newest counts, so there is nothing to queue. The fence is an atomic beside
-//! it, because it is looked at before each request.
+//! it, because it is looked at before each request. Changes of level all count: they are a list that only grows, and its length is an atomic, so that a core
+//! sees a new one before whatever it does next.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
+use volcanion_common::session::Change;
+use volcanion_common::units::RunTime;
 
 /// The orders in force. Instants are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +18,17 @@ pub struct Orders {
     pub start_ns: Option<u64>,
     /// No new iterations; at this instant those in flight are cut off.
     pub cut_ns: Option<u64>,
+    /// How many changes of level were told: the next one may be due before anything that a core waits for.
+    changes: usize,
+}
+
+/// A change of level, and since when it holds on this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adjustment {
+    /// As ordered.
+    pub change: Change,
+    /// Later than the ordered moment where the order came late; never before that of an earlier adjustment.
+    pub from: RunTime,
 }
 
 /// See the module.
@@ -21,11 +36,18 @@ pub struct Orders {
 pub struct Steering {
     orders: watch::Sender<Orders>,
     may_send_until_ns: AtomicU64,
+    adjustments: Mutex<Vec<Adjustment>>,
+    adjustments_count: AtomicUsize,
 }
 
 impl Default for Steering {
     fn default() -> Self {
-        Self { orders: watch::Sender::new(Orders::default()), may_send_until_ns: AtomicU64::new(u64::MAX) }
+        Self {
+            orders: watch::Sender::new(Orders::default()),
+            may_send_until_ns: AtomicU64::new(u64::MAX),
+            adjustments: Mutex::default(),
+            adjustments_count: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -59,6 +81,28 @@ impl Steering {
     #[inline]
     pub fn may_send(&self, now_ns: u64) -> bool {
         now_ns < self.may_send_until_ns.load(Ordering::Relaxed)
+    }
+
+    /// Changes a level.
+    pub fn adjust(&self, adjustment: Adjustment) {
+        let mut list = self.adjustments.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(adjustment);
+        self.adjustments_count.store(list.len(), Ordering::Release);
+        let changes = list.len();
+        drop(list);
+        self.orders.send_modify(|orders| orders.changes = changes);
+    }
+
+    /// How many changes of level there are.
+    #[inline]
+    pub fn adjustments(&self) -> usize {
+        self.adjustments_count.load(Ordering::Acquire)
+    }
+
+    /// Those after the first `known` ones.
+    pub fn adjustments_after(&self, known: usize) -> Vec<Adjustment> {
+        let list = self.adjustments.lock().unwrap_or_else(PoisonError::into_inner);
+        list.get(known..).unwrap_or_default().to_vec()
     }
 
     /// Follows the orders.

@@ -10,12 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use volcanion_common::delta::Delta;
 use volcanion_common::plan::executor::OpenLoop;
-use volcanion_common::plan::{Arrival, Executor, WhenBusy};
+use volcanion_common::plan::{Arrival, Connections, Executor, HttpOptions, WhenBusy};
 use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::{Micros, Rate};
 
 use super::{EngineEvent, EngineHandle, EngineSettings, prepare};
-use crate::prepare::{Item, Origin, Program, Scenario, Step, SuccessStatus, TargetPolicy};
+use crate::prepare::message::{Parts, Payload};
+use crate::prepare::{Item, Message, Network, Origin, Program, Scenario, Step, SuccessStatus, TargetPolicy};
 use crate::send::clock::now_ns;
 
 /// A scenario of one request to the first step.
@@ -36,12 +37,10 @@ pub fn program(target: SocketAddr, scenario: Scenario) -> Program {
     let step = |path: &str| Step {
         name: path.to_owned(),
         method: "GET".to_owned(),
-        origin: 0,
-        request: format!("GET {path} HTTP/1.1\r\nhost: {target}\r\n\r\n").into_bytes(),
-        is_head: false,
-        is_idempotent: true,
+        request: get(&format!("http://{target}{path}")),
         timeout: Micros::from_secs(10),
     };
+    let targets = TargetPolicy { allow: None, loopback: true };
     Program {
         scenarios: vec![scenario],
         steps: vec![step("/a"), step("/b")],
@@ -50,9 +49,21 @@ pub fn program(target: SocketAddr, scenario: Scenario) -> Program {
         seed: 42,
         interval: Micros::from_millis(100),
         keep_alive: true,
-        targets: TargetPolicy { allow: None, loopback: true },
+        connections: Connections::PerVu,
+        redirects: 0,
+        cookies: false,
+        network: Network::new(&HttpOptions::default(), &targets, 0).expect("the defaults can be used anywhere"),
+        targets,
         tls: None,
+        room: None,
     }
+}
+
+/// A request of the program's only server.
+fn get(url: &str) -> Message {
+    let url = url.parse().expect("an address and a path are a URL");
+    let parts = Parts { method: http::Method::GET, url, headers: Vec::new(), payload: Payload::None };
+    Message::new(0, parts, true)
 }
 
 /// A program that is not run.
@@ -151,7 +162,16 @@ pub async fn run_with<F: Future<Output = ()>>(
     cores: usize,
     meanwhile: impl FnOnce(EngineHandle) -> F,
 ) -> Said {
-    let prepared = prepare(Arc::new(program), EngineSettings { cores, pin: false }).unwrap();
+    run_as(program, EngineSettings::new(cores), meanwhile).await
+}
+
+/// Runs a program with other settings to its end.
+pub async fn run_as<F: Future<Output = ()>>(
+    program: Program,
+    settings: EngineSettings,
+    meanwhile: impl FnOnce(EngineHandle) -> F,
+) -> Said {
+    let prepared = prepare(Arc::new(program), settings).unwrap();
     let start_ns = now_ns() + 5_000_000;
     let (handle, mut events) = prepared.start(start_ns);
     let mut meanwhile = Some(meanwhile);

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use volcanion_common::plan::{Executor, Stage, WhenBusy};
+use volcanion_common::plan::executor::OpenLoop;
+use volcanion_common::plan::{Arrival, Control, Executor, Level, Stage, WhenBusy};
 use volcanion_common::series::{Distribution, Outcome};
+use volcanion_common::session::Change;
 use volcanion_common::shard::split::over_cores;
-use volcanion_common::units::RunTime;
+use volcanion_common::units::{Rate, RunTime};
 
 use super::testing::*;
 use super::*;
@@ -238,7 +240,7 @@ async fn failures_that_take_no_time_cost_an_open_loop_no_arrival() {
 async fn a_core_that_panics_fails_the_load_and_ends_the_others() {
     let target = Target::start(Duration::ZERO).await;
     let mut program = program(target.address, scenario(constant(4, 60_000)));
-    program.steps[1].origin = 7;
+    program.steps[1].request.origin = 7;
     // Only the last VU's core comes to the second step early: the others are thinking.
     program.scenarios[0].items = vec![
         Item::Request(0),
@@ -265,8 +267,7 @@ async fn nothing_is_sent_past_the_fence_or_without_an_owner() {
         assert!(said.total.requests() > 20);
     }
     let program = Arc::new(program(target.address, scenario(constant(4, 60_000))));
-    let (handle, mut events) =
-        prepare(program, EngineSettings { cores: 2, pin: false }).unwrap().start(now_ns());
+    let (handle, mut events) = prepare(program, EngineSettings::new(2)).unwrap().start(now_ns());
     drop(handle);
     let last = async { while !matches!(events.recv().await.unwrap(), EngineEvent::Finished) {} };
     tokio::time::timeout(Duration::from_secs(5), last).await.unwrap();
@@ -293,7 +294,7 @@ async fn a_vu_that_thought_past_the_fence_sends_nothing() {
 async fn a_stop_before_the_start_sends_nothing() {
     let target = Target::start(Duration::ZERO).await;
     let program = Arc::new(program(target.address, scenario(constant(4, 60_000))));
-    let prepared = prepare(program, EngineSettings { cores: 2, pin: false }).unwrap();
+    let prepared = prepare(program, EngineSettings::new(2)).unwrap();
     assert_eq!(prepared.cores(), 2);
     let (handle, mut events) = prepared.start(now_ns() + 60_000_000_000);
     handle.stop(Micros::from_secs(1));
@@ -307,7 +308,7 @@ async fn a_reader_that_is_behind_loses_no_count() {
     let target = Target::start(Duration::from_millis(1)).await;
     let mut program = program(target.address, scenario(constant(5, 400)));
     program.interval = Micros::from_millis(2);
-    let prepared = prepare(Arc::new(program), EngineSettings { cores: 2, pin: false }).unwrap();
+    let prepared = prepare(Arc::new(program), EngineSettings::new(2)).unwrap();
     let (_handle, mut events) = prepared.start(now_ns());
     while events.len() < EVENTS_MAX {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -345,4 +346,79 @@ async fn a_scenario_starts_at_its_own_time_and_an_agent_without_a_share_ends_at_
     let said = run(program(target.address, nothing), 2).await;
     assert_eq!((said.failed.clone(), said.iterations()), (None, (0, 0, 0, 0)));
     assert!(said.took < Duration::from_secs(2));
+}
+
+fn told(number: u64, at_ms: u64, level: Level) -> Adjustment {
+    let at = RunTime(at_ms * 1_000);
+    Adjustment { change: Change { number, scenario: 0, at, level }, from: at }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_that_is_changed_from_outside_starts_exactly_what_its_segments_ask_for() {
+    let open =
+        OpenLoop { arrival: Arrival::Uniform, pre_allocated_vus: 0, max_vus: 40, when_busy: WhenBusy::Drop };
+    let control = Control::Rate { rate: Rate::per_second(100), open };
+    let duration = Micros::from_millis(1_200);
+    for cores in [1, 3] {
+        let target = Target::start(Duration::ZERO).await;
+        let scenario = scenario(Executor::ExternallyControlled { control, duration });
+        let said = run_with(program(target.address, scenario), cores, |handle| async move {
+            handle.adjust(told(1, 300, Level::Rate(Rate::per_second(500))));
+            handle.adjust(told(2, 600, Level::Rate(Rate::ZERO)));
+            handle.adjust(told(3, 1_000, Level::Rate(Rate::per_second(50))));
+        })
+        .await;
+        check_sums(&said, &target);
+        let (started, _, _, dropped) = said.iterations();
+        assert_eq!(started + dropped, 30 + 150 + 10, "over {cores} cores");
+        // The rate was zero from 600 ms to 1 s; what was late by then is in an interval before 800 ms on any machine that is not standing still.
+        let lags = &said.total.scenarios[&0].schedule_lag;
+        if lags.max_us() < 100_000 {
+            let quiet = said.deltas.iter().filter(|d| (800_000..1_000_000).contains(&d.from.0));
+            assert_eq!(quiet.map(|d| d.scenarios.get(&0).map_or(0, |s| s.started)).sum::<u64>(), 0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vus_that_are_changed_from_outside_end_their_iterations_in_peace() {
+    let target = Target::start(Duration::from_millis(150)).await;
+    let control = Control::Vus { vus: 2, max_vus: 8 };
+    let scenario = scenario(Executor::ExternallyControlled { control, duration: Micros::from_millis(1_500) });
+    let said = run_with(program(target.address, scenario), 2, |handle| async move {
+        handle.adjust(told(1, 300, Level::Vus(8)));
+        handle.adjust(told(2, 800, Level::Vus(1)));
+    })
+    .await;
+    check_sums(&said, &target);
+    assert_eq!(said.iterations().2, 0, "none was cut off");
+    let vus = |ms: u64| said.deltas.iter().find(|d| d.to.0 >= ms * 1_000).unwrap().scenarios[&0].vus;
+    assert_eq!((vus(200), vus(1_400)), (2, 1));
+    assert_eq!(said.deltas.iter().map(|d| d.scenarios.get(&0).map_or(0, |s| s.vus)).max(), Some(8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_before_the_start_holds_from_the_start_on() {
+    let target = Target::start(Duration::ZERO).await;
+    let open =
+        OpenLoop { arrival: Arrival::Uniform, pre_allocated_vus: 0, max_vus: 9, when_busy: WhenBusy::Queue };
+    let control = Control::Rate { rate: Rate::per_second(1_000), open };
+    let duration = Micros::from_millis(500);
+    let program =
+        Arc::new(program(target.address, scenario(Executor::ExternallyControlled { control, duration })));
+    let prepared = prepare(program, EngineSettings::new(2)).unwrap();
+    let (handle, mut events) = prepared.start(now_ns() + 100_000_000);
+    handle.adjust(told(1, 0, Level::Rate(Rate::per_second(40))));
+    let mut started = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap() {
+            EngineEvent::Delta(delta) => {
+                started += delta.scenarios.get(&0).map_or(0, |s| s.started + s.dropped)
+            }
+            EngineEvent::Finished => break,
+            EngineEvent::Failed(reason) => panic!("{reason}"),
+            EngineEvent::Started { .. } => {}
+        }
+    }
+    assert_eq!(started, 20);
 }

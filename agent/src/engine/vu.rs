@@ -14,8 +14,8 @@ use super::core::Core;
 use super::load::Load;
 use crate::prepare::Item;
 use crate::schedule::Random;
-use crate::send::VuClient;
 use crate::send::clock::now_ns;
+use crate::send::{Sample, VuClient};
 
 /// How long a VU of a closed loop rests after an iteration that ended without anything sent (refused, no such name, not allowed),
 /// which may have taken no time: else it would be a busy loop, and a target that is down for a second would outweigh a
@@ -75,6 +75,11 @@ impl Vu {
         }
     }
 
+    /// It is wanted again: a cut that it has not come to yet is taken back.
+    pub fn spare(&self) {
+        self.is_cut.set(false);
+    }
+
     /// Cuts off the iteration in flight, if there is one.
     pub fn cut(&self) {
         self.is_cut.set(true);
@@ -131,10 +136,10 @@ pub async fn serve(load: Rc<Load>, vu: Rc<Vu>) {
 pub async fn repeat(load: Rc<Load>, vu: Rc<Vu>) {
     let alarm = Alarm(&load.core);
     vu.keep_waker().await;
+    load.has_begun();
     let mut runner = Runner::new(&load, &vu);
     let mut done = 0;
-    while vu.is_wanted.get() && !load.is_closing() && load.iterations.take(done) {
-        load.core.recorder.borrow_mut().started(load.index);
+    while vu.is_wanted.get() && load.may_start(done) {
         runner.iterate(runner.last_ns, None).await;
         done += 1;
         if runner.is_unsent {
@@ -169,6 +174,7 @@ impl<'a> Runner<'a> {
     async fn iterate(&mut self, now_ns: u64, intended_ns: Option<u64>) {
         let (load, vu) = (self.load, self.vu);
         self.last_ns = now_ns;
+        self.client.begin_iteration();
         vu.intended_ns.set(intended_ns);
         let is_whole =
             {
@@ -192,20 +198,41 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// Goes on only if the core may send now.
+    #[inline]
+    async fn leave_to_send(&self) {
+        let core = &self.load.core;
+        if !core.steering.may_send(self.last_ns) {
+            // The core stops at its next look, which cuts this off.
+            core.reach_fence();
+            pending::<()>().await;
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, sample: &Sample) {
+        let core = &self.load.core;
+        self.last_ns = sample.ended_ns;
+        self.is_unsent = sample.sent_ns == 0;
+        core.is_alive_at(sample.ended_ns);
+        core.recorder.borrow_mut().sample(sample, self.vu.intended_ns.take());
+    }
+
     async fn steps(&mut self) {
         let core = &self.load.core;
         for item in &core.program.scenarios[self.load.index as usize].items {
             match item {
                 Item::Request(step) => {
-                    if !core.steering.may_send(self.last_ns) {
-                        // The core stops at its next look, which cuts this off.
-                        core.reach_fence();
-                        pending::<()>().await;
+                    self.leave_to_send().await;
+                    let mut sample = self.client.step(*step).await;
+                    self.record(&sample);
+                    while sample.leads_on {
+                        self.leave_to_send().await;
+                        // Boxed: a redirect is rare, and would else be part of every idle VU.
+                        let Some(next) = Box::pin(self.client.follow()).await else { break };
+                        sample = next;
+                        self.record(&sample);
                     }
-                    let sample = self.client.step(*step).await;
-                    self.last_ns = sample.ended_ns;
-                    core.recorder.borrow_mut().sample(&sample, self.vu.intended_ns.take());
-                    self.is_unsent = sample.sent_ns == 0;
                     if self.is_unsent {
                         // It may not have waited for anything; the core's other VUs have their turn.
                         tokio::task::yield_now().await;
@@ -218,5 +245,22 @@ impl<'a> Runner<'a> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_task<F>(_: impl FnOnce(Rc<Load>, Rc<Vu>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_vu_is_small() {
+        let sizes = [size_of_task(repeat), size_of_task(serve), size_of::<Vu>(), size_of::<Runner<'_>>()];
+        println!("a VU's task {sizes:?} bytes: closed loop, open loop; its cells; its client");
+        // A hundred thousand of them are to be nothing that a machine notices.
+        assert!(sizes.iter().sum::<usize>() / 2 < 2_048, "{sizes:?}");
     }
 }

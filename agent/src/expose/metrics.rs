@@ -43,6 +43,7 @@ fn process(census: &Census) -> Vec<Family> {
 struct RunFamilies {
     requests: Family,
     failed: Family,
+    redirects: Family,
     durations: Family,
     sent: Family,
     received: Family,
@@ -66,6 +67,10 @@ impl RunFamilies {
             failed: Family::counter(
                 "volcanion_agent_requests_failed_total",
                 "Requests that were no success.",
+            ),
+            redirects: Family::counter(
+                "volcanion_agent_redirects_total",
+                "Of the requests those that followed a redirect.",
             ),
             durations: Family::histogram(
                 "volcanion_agent_request_duration_seconds",
@@ -114,6 +119,7 @@ impl RunFamilies {
             let labels = [("run_id", run_id), ("step", step), ("method", method), ("status", &status)];
             self.requests.add(&labels, series.requests as f64);
             self.failed.add(&labels, series.failed as f64);
+            self.redirects.add(&labels, series.redirects as f64);
             self.sent.add(&labels, series.bytes_sent as f64);
             self.received.add(&labels, series.bytes_received as f64);
             if !series.response_time.is_empty() {
@@ -138,6 +144,7 @@ impl RunFamilies {
         vec![
             self.requests,
             self.failed,
+            self.redirects,
             self.durations,
             self.sent,
             self.received,

@@ -4,6 +4,8 @@
 //! Without a list: everything but link-local and metadata addresses, and loopback only for an agent that can itself be
 //! reached from loopback alone. With one: only what it names. A name on the list does not open link-local, metadata or (for an open
 //! agent) loopback addresses that it may resolve to; only an address or a network on the list does.
+//! A Unix socket is opened by its exact path on the list, or by having no list, for an agent that can be reached from loopback alone:
+//! behind one may be anything that the agent's user may command (a container engine).
 //! An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo, ISATAP) is judged by both.
 
 use std::fmt;
@@ -23,7 +25,8 @@ pub struct TargetPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList(pub Vec<AllowRule>);
 
-/// One line of the list: `example.com`, `*.example.com`, `10.0.0.0/8`, `192.0.2.7`, `[2001:db8::1]`, each with `:port` or without.
+/// One line of the list: `example.com`, `*.example.com`, `10.0.0.0/8`, `192.0.2.7`, `[2001:db8::1]`, each with `:port` or without;
+/// `unix:/path` for a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowRule {
     hosts: Hosts,
@@ -38,12 +41,14 @@ enum Hosts {
     Below(String),
     /// A network by its first address and the bits that count.
     Network(IpAddr, u8),
+    /// The socket at this path.
+    Unix(String),
 }
 
 /// Why a text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` names no target; write a host name, *.domain, an address or a network such as 10.0.0.0/8, with :port or without"
+    "`{0}` names no target; write a host name, *.domain, an address or a network such as 10.0.0.0/8, with :port or without, or unix:/path"
 )]
 pub struct AllowError(String);
 
@@ -54,6 +59,14 @@ impl TargetPolicy {
         match &self.allow {
             None => !guarded,
             Some(list) => list.0.iter().any(|rule| rule.holds(host, ip, port, guarded)),
+        }
+    }
+
+    /// Whether a connection to the Unix socket at this path may be made.
+    pub fn permits_unix(&self, path: &str) -> bool {
+        match &self.allow {
+            None => self.loopback,
+            Some(list) => list.0.iter().any(|rule| rule.hosts == Hosts::Unix(path.to_owned())),
         }
     }
 }
@@ -76,6 +89,7 @@ impl AllowRule {
                 is_within(ip, *network, *bits)
                     && !(guarded && embedded_v4(ip).any(|v4| is_guarded(v4.into())))
             }
+            Hosts::Unix(_) => false,
         }
     }
 }
@@ -86,6 +100,10 @@ impl FromStr for AllowRule {
     fn from_str(text: &str) -> Result<Self, AllowError> {
         let wrong = || AllowError(text.to_owned());
         let text_trimmed = text.trim();
+        if let Some(path) = text_trimmed.strip_prefix("unix:") {
+            let rule = Self { hosts: Hosts::Unix(path.to_owned()), port: None };
+            return path.starts_with('/').then_some(rule).ok_or_else(wrong);
+        }
         if let Ok(ip) = text_trimmed.parse::<IpAddr>() {
             return Ok(Self { hosts: Hosts::of_address(ip), port: None });
         }
@@ -137,6 +155,7 @@ impl fmt::Display for AllowRule {
             Hosts::Network(IpAddr::V6(ip), 128) => write!(f, "[{ip}]")?,
             Hosts::Network(ip @ IpAddr::V4(_), bits) => write!(f, "{ip}/{bits}")?,
             Hosts::Network(ip @ IpAddr::V6(_), bits) => write!(f, "[{ip}/{bits}]")?,
+            Hosts::Unix(path) => write!(f, "unix:{path}")?,
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
@@ -316,13 +335,43 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_opened_by_its_exact_path_alone() {
+        let policy = with_list(&["unix:/run/app.sock", "0.0.0.0/0", "*.example.com"]);
+        assert!(policy.permits_unix("/run/app.sock"));
+        for other in ["/run/docker.sock", "/run/app.sock/../docker.sock", "/run//app.sock", ""] {
+            assert!(!policy.permits_unix(other), "{other}");
+        }
+        assert!(!policy.permits("unix", "::1".parse().unwrap(), 80));
+        assert!(!open_agent().permits_unix("/run/app.sock"));
+        assert!(TargetPolicy { loopback: true, allow: None }.permits_unix("/run/app.sock"));
+        let listed = TargetPolicy { loopback: true, ..with_list(&["10.0.0.0/8"]) };
+        assert!(!listed.permits_unix("/run/app.sock"));
+    }
+
+    #[test]
     fn rules_are_written_back_as_they_are_read_and_wrong_ones_are_named() {
-        for rule in ["example.com", "*.example.com:80", "10.0.0.0/8", "192.0.2.7:1", "[2001:db8::1]:8080"] {
+        for rule in [
+            "example.com",
+            "*.example.com:80",
+            "10.0.0.0/8",
+            "192.0.2.7:1",
+            "[2001:db8::1]:8080",
+            "unix:/run/a b.sock",
+        ] {
             assert_eq!(rule.parse::<AllowRule>().unwrap().to_string(), rule);
         }
-        for wrong in
-            ["", "10.0.0.0/33", "a b", "*.", "*", "a*.b", "example.com:99999", "10.0.0.0/x", "http://a"]
-        {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "a b",
+            "*.",
+            "*",
+            "a*.b",
+            "example.com:99999",
+            "10.0.0.0/x",
+            "http://a",
+            "unix:run/a",
+        ] {
             assert!(wrong.parse::<AllowRule>().is_err(), "{wrong}");
         }
     }

@@ -5,19 +5,29 @@
 //! Nothing here touches the network.
 
 pub mod allow;
+mod demand;
 mod files;
+pub mod folder;
+pub mod message;
+mod network;
+mod ports;
 mod render;
+pub mod render_h2;
 mod tls;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
-use volcanion_common::plan::{self, Executor, Plan};
+use volcanion_common::plan::{self, Connections, Executor, HttpVersion, Plan};
 use volcanion_common::shard::{ScenarioShare, Shard};
 use volcanion_common::units::Micros;
 
 pub use allow::{AllowError, AllowList, AllowRule, TargetPolicy};
-pub use files::CONNECTIONS_PER_VU_MAX;
+pub use files::{CONNECTIONS_PER_VU_MAX, Taken};
+pub use message::Message;
+pub use network::{Families, Network};
+use render::Renderer;
 
 /// What the cores of one run need, and nothing that changes.
 #[derive(Debug)]
@@ -36,10 +46,20 @@ pub struct Program {
     pub interval: Micros,
     /// Whether a connection is used again.
     pub keep_alive: bool,
+    /// Who uses which connection.
+    pub connections: Connections,
+    /// How many redirects of a step are followed, one after the other.
+    pub redirects: u32,
+    /// Whether VUs keep the cookies that they are given.
+    pub cookies: bool,
     /// Which addresses may be connected to.
     pub targets: TargetPolicy,
-    /// Present where a step speaks TLS.
+    /// How connections are made.
+    pub network: Network,
+    /// Present where a step speaks TLS, or a redirect may lead to it.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Among the agent's open files, held as long as the program is.
+    pub(crate) room: Option<files::Room>,
 }
 
 /// One scenario, as the cores run it.
@@ -80,14 +100,8 @@ pub struct Step {
     pub name: String,
     /// As sent.
     pub method: String,
-    /// Into [`Program::origins`].
-    pub origin: u32,
-    /// Request line, headers and body, exactly as they go out.
-    pub request: Vec<u8>,
-    /// The answer has no body, whatever its head says.
-    pub is_head: bool,
-    /// May be sent again where nothing of an answer came (RFC 9110 9.2.2).
-    pub is_idempotent: bool,
+    /// What goes out.
+    pub request: Message,
     /// For the whole attempt, connecting included.
     pub timeout: Micros,
 }
@@ -130,13 +144,17 @@ pub struct PrepareSettings {
     pub listens_on_loopback: bool,
     /// What may be loaded; `None`: all but link-local and metadata addresses.
     pub allow: Option<AllowList>,
+    /// The folder below which the files lie that plans name; `None`: plans may name none.
+    pub files: Option<PathBuf>,
+    /// The connections of the agent's runs, which the limit on open files is to hold together.
+    pub taken: Taken,
 }
 
 /// Why the agent cannot do its part of a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PrepareError {
-    /// A word for machines: `plan`, `tls`, `file_limit`.
+    /// A word for machines, as [`compile`] names them.
     pub code: &'static str,
     /// What is wrong, and the way out.
     pub message: String,
@@ -151,8 +169,9 @@ impl PrepareError {
 /// Makes the program of a shard: `plan` is the shard's own, read.
 ///
 /// # Errors
-/// `plan`: a request cannot be put together from it, or its scenarios are not those of the shard; `tls`: its authorities cannot be
-/// read; `file_limit`: its connections do not fit the limit on open files.
+/// `plan`: a request cannot be put together from it, or its scenarios are not those of the shard; `tls`: its authorities or
+/// the client's certificate cannot be read; `files`: a file that it names is not below the agent's folder; `local_ips`: a source address is
+/// not this machine's; `targets`: the agent does not load its Unix socket; `port_limit`, `file_limit`: its connections do not fit.
 pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result<Program, PrepareError> {
     if shard.scenarios.len() != plan.scenarios.len() {
         let (shares, scenarios) = (shard.scenarios.len(), plan.scenarios.len());
@@ -161,17 +180,22 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
             format!("the shard has {shares} scenario shares for {scenarios} scenarios"),
         ));
     }
-    let mut origins = Vec::new();
-    let steps = plan
-        .steps()
-        .map(|step| render::step(plan, step.step, &mut origins))
-        .collect::<Result<Vec<_>, _>>()?;
-    let tls = origins
-        .iter()
-        .any(|origin| origin.tls.is_some())
-        .then(|| tls::client_config(&plan.http.tls))
-        .transpose()?;
-    let program = Program {
+    let mut renderer = Renderer::new(plan, settings.files.as_deref());
+    let steps = plan.steps().map(|step| renderer.step(step.step)).collect::<Result<Vec<_>, _>>()?;
+    let origins = renderer.origins;
+    if may_speak_http2(plan, &origins) {
+        for step in &steps {
+            render_h2::http2_head(&step.request)
+                .map_err(|what| PrepareError::new("plan", format!("step `{}`: {what}", step.name)))?;
+        }
+    }
+    let may_need_tls = plan.http.redirects > 0 || origins.iter().any(|origin| origin.tls.is_some());
+    let tls =
+        may_need_tls.then(|| tls::client_config(&plan.http, settings.files.as_deref())).transpose()?;
+    let targets = TargetPolicy { allow: settings.allow.clone(), loopback: settings.listens_on_loopback };
+    let network = Network::new(&plan.http, &targets, first_lane(shard))?;
+    origins.iter().try_for_each(|origin| network.check(origin))?;
+    let mut program = Program {
         scenarios: scenarios(shard, plan),
         steps,
         origins,
@@ -179,11 +203,32 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
         seed: shard.seed,
         interval: plan.interval,
         keep_alive: !plan.http.no_keep_alive,
-        targets: TargetPolicy { allow: settings.allow.clone(), loopback: settings.listens_on_loopback },
+        connections: plan.http.connections,
+        redirects: plan.http.redirects,
+        cookies: plan.http.cookies,
+        targets,
+        network,
         tls,
+        room: None,
     };
-    files::make_room(&program)?;
+    let demand = demand::of(&program, plan.http.connections);
+    ports::check(&program, &demand)?;
+    program.room = Some(files::make_room(&settings.taken, demand.most)?);
     Ok(program)
+}
+
+/// A number that tells the agents of a run apart: each owns other lanes.
+fn first_lane(shard: &Shard) -> u32 {
+    shard.scenarios.iter().flat_map(|share| &share.owned).copied().min().unwrap_or(0)
+}
+
+/// Whether a request may go out over HTTP/2: where it is said, or where the target may choose it.
+fn may_speak_http2(plan: &Plan, origins: &[Origin]) -> bool {
+    match plan.http.version {
+        HttpVersion::Http1 => false,
+        HttpVersion::Http2 => true,
+        HttpVersion::Auto => !plan.http.no_keep_alive && origins.iter().any(|origin| origin.tls.is_some()),
+    }
 }
 
 fn scenarios(shard: &Shard, plan: &Plan) -> Vec<Scenario> {

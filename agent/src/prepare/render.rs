@@ -1,8 +1,13 @@
-//! A step → the bytes of its request, rendered once: request line in origin form, headers in the plan's order, body.
+//! A step → its request ([`Message`]), rendered once.
 //!
-//! Order of the head: request line, `host`, the plan's headers that the step does not replace, the step's own, then what we add where
-//! the plan is silent: `user-agent`, `accept`, `content-length`, `connection: close`. Framing is ours alone, so that
-//! what is sent is one whole request whatever the plan writes.
+//! Takes the plan and the step, gives the message, or what of them cannot be sent. Files that are bodies are opened here: small ones are
+//! read into the request, others are read while they are sent.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 use rustls_pki_types::ServerName;
@@ -10,54 +15,120 @@ use url::Url;
 use volcanion_common::plan::request::join;
 use volcanion_common::plan::{Body, Header, Plan, RequestStep};
 
-use super::{Origin, PrepareError, Step};
+use super::message::{BodyFile, Message, Parts, Payload};
+use super::{Origin, PrepareError, Step, folder};
 
-/// Renders a step; its server is put among the origins unless it is there.
-pub(super) fn step(plan: &Plan, step: &RequestStep, origins: &mut Vec<Origin>) -> Result<Step, PrepareError> {
-    let wrong = |what: String| PrepareError::new("plan", format!("step `{}`: {what}", step.name));
-    let request = &step.request;
-    let method = Method::from_bytes(request.method.as_bytes())
-        .map_err(|_| wrong(format!("`{}` is not an HTTP method", request.method)))?;
-    if method == Method::CONNECT {
-        return Err(wrong("CONNECT opens a tunnel and cannot be a step; use another method".to_owned()));
-    }
-    let url = join(plan.target.as_deref(), &request.url.render(&plan.variables)).map_err(wrong)?;
-    let headers = headers(plan, &step.request.headers).map_err(wrong)?;
-    let body = match &request.body {
-        Some(Body::Text(text)) => Some(text.render(&plan.variables)),
-        Some(Body::File(_)) => return Err(wrong("bodies from files are not sent yet".to_owned())),
-        None => None,
-    };
-    let rendered = assemble(&method, &url, &headers, body.as_deref(), !plan.http.no_keep_alive);
-    Ok(Step {
-        name: step.name.clone(),
-        origin: intern(origins, origin(&url).map_err(wrong)?),
-        request: rendered,
-        is_head: method == Method::HEAD,
-        is_idempotent: method.is_idempotent(),
-        timeout: step.timeout.unwrap_or(plan.timeout),
-        method: request.method.clone(),
-    })
+/// Files up to this length are read when the run is prepared, and are part of the request's bytes.
+const INLINE_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// What the steps of a program share.
+#[derive(Debug)]
+pub(super) struct Renderer<'a> {
+    plan: &'a Plan,
+    files: Option<&'a Path>,
+    /// The distinct servers of the steps so far.
+    pub origins: Vec<Origin>,
+    /// The files of the steps so far, by their names in the plan.
+    bodies: HashMap<&'a str, FileContent>,
 }
 
-fn origin(url: &Url) -> Result<Origin, String> {
-    let host = match url.host() {
-        Some(url::Host::Domain(name)) => name.to_owned(),
-        Some(url::Host::Ipv4(ip)) => ip.to_string(),
-        Some(url::Host::Ipv6(ip)) => ip.to_string(),
-        None => return Err(format!("url `{url}` names no host")),
-    };
-    let tls = if url.scheme() == "https" {
-        let name = host.strip_suffix('.').unwrap_or(&host).to_owned();
-        Some(
-            ServerName::try_from(name)
-                .map_err(|_| format!("host `{host}` is not a name that a certificate can have"))?,
-        )
-    } else {
-        None
-    };
-    let port = url.port_or_known_default().ok_or_else(|| format!("url `{url}` has no port"))?;
-    Ok(Origin { host, port, tls })
+#[derive(Clone, Debug)]
+enum FileContent {
+    Read(Arc<[u8]>),
+    Open(Arc<BodyFile>),
+}
+
+impl<'a> Renderer<'a> {
+    /// Of this plan; `files` is the agent's folder of files.
+    pub fn new(plan: &'a Plan, files: Option<&'a Path>) -> Self {
+        Self { plan, files, origins: Vec::new(), bodies: HashMap::new() }
+    }
+
+    /// Renders a step; its server is put among the origins unless it is there.
+    pub fn step(&mut self, step: &'a RequestStep) -> Result<Step, PrepareError> {
+        let plan = self.plan;
+        let wrong = |what: String| PrepareError::new("plan", format!("step `{}`: {what}", step.name));
+        let request = &step.request;
+        let method = Method::from_bytes(request.method.as_bytes())
+            .map_err(|_| wrong(format!("`{}` is not an HTTP method", request.method)))?;
+        if method == Method::CONNECT {
+            return Err(wrong("CONNECT opens a tunnel and cannot be a step; use another method".to_owned()));
+        }
+        let url = join(plan.target.as_deref(), &request.url.render(&plan.variables)).map_err(wrong)?;
+        let headers = headers(plan, &request.headers).map_err(wrong)?;
+        let (text, file);
+        let payload = match &request.body {
+            None => Payload::None,
+            Some(Body::Text(template)) => {
+                text = template.render(&plan.variables);
+                Payload::Bytes(text.as_bytes())
+            }
+            Some(Body::File(name)) => {
+                file = self.file(&step.name, name)?;
+                match &file {
+                    FileContent::Read(bytes) => Payload::Bytes(bytes),
+                    FileContent::Open(file) => Payload::File(file),
+                }
+            }
+        };
+        let origin = intern(&mut self.origins, Origin::of(&url).map_err(wrong)?);
+        let parts = Parts { method, url, headers, payload };
+        Ok(Step {
+            name: step.name.clone(),
+            method: request.method.clone(),
+            request: Message::new(origin, parts, !plan.http.no_keep_alive),
+            timeout: step.timeout.unwrap_or(plan.timeout),
+        })
+    }
+
+    fn file(&mut self, step: &str, name: &'a str) -> Result<FileContent, PrepareError> {
+        if let Some(known) = self.bodies.get(name) {
+            return Ok(known.clone());
+        }
+        let field = format!("step `{step}`: body_file");
+        let folder::OpenFile { file, length } = folder::open(self.files, &field, name)?;
+        let content = if length > INLINE_FILE_BYTES_MAX {
+            FileContent::Open(Arc::new(BodyFile { file: Arc::new(file), length }))
+        } else {
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, 0).map_err(|error| {
+                let why = match error.kind() {
+                    io::ErrorKind::UnexpectedEof => "it was made shorter meanwhile".to_owned(),
+                    _ => error.to_string(),
+                };
+                PrepareError::new("files", format!("{field}: `{name}` cannot be read: {why}"))
+            })?;
+            FileContent::Read(bytes.into())
+        };
+        self.bodies.insert(name, content.clone());
+        Ok(content)
+    }
+}
+
+impl Origin {
+    /// The server that a URL names.
+    ///
+    /// # Errors
+    /// It is none that can be connected to.
+    pub fn of(url: &Url) -> Result<Self, String> {
+        let host = match url.host() {
+            Some(url::Host::Domain(name)) => name.to_owned(),
+            Some(url::Host::Ipv4(ip)) => ip.to_string(),
+            Some(url::Host::Ipv6(ip)) => ip.to_string(),
+            None => return Err(format!("url `{url}` names no host")),
+        };
+        let tls = if url.scheme() == "https" {
+            let name = host.strip_suffix('.').unwrap_or(&host).to_owned();
+            Some(
+                ServerName::try_from(name)
+                    .map_err(|_| format!("host `{host}` is not a name that a certificate can have"))?,
+            )
+        } else {
+            None
+        };
+        let port = url.port_or_known_default().ok_or_else(|| format!("url `{url}` has no port"))?;
+        Ok(Self { host, port, tls })
+    }
 }
 
 fn intern(origins: &mut Vec<Origin>, origin: Origin) -> u32 {
@@ -89,56 +160,22 @@ fn headers(plan: &Plan, own: &[Header]) -> Result<Vec<(String, String)>, String>
         }
         headers.push((header.name.clone(), value.trim().to_owned()));
     }
+    if plan.http.cookies {
+        join_cookies(&mut headers);
+    }
     Ok(headers)
 }
 
-fn assemble(
-    method: &Method,
-    url: &Url,
-    headers: &[(String, String)],
-    body: Option<&str>,
-    keep_alive: bool,
-) -> Vec<u8> {
-    let given = |name: &str| headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
-    let mut head = format!("{method} {}", url.path());
-    if let Some(query) = url.query() {
-        head.push('?');
-        head.push_str(query);
-    }
-    head.push_str(" HTTP/1.1\r\n");
-    let mut line = |name: &str, value: &str| {
-        head.push_str(name);
-        head.push_str(": ");
-        head.push_str(value);
-        head.push_str("\r\n");
-    };
-    if !given("host") {
-        line("host", &authority(url));
-    }
-    // The length is ours: a wrong one would leave the server waiting, or read the next request as this one's body.
-    for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length")) {
-        line(name, value);
-    }
-    if !given("user-agent") {
-        line("user-agent", concat!("volcanion/", env!("CARGO_PKG_VERSION")));
-    }
-    if !given("accept") {
-        line("accept", "*/*");
-    }
-    let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
-    if body.is_some() || expects_body || given("content-length") {
-        line("content-length", &body.map_or(0, str::len).to_string());
-    }
-    if !keep_alive && !given("connection") {
-        line("connection", "close");
-    }
-    head.push_str("\r\n");
-    head.push_str(body.unwrap_or_default());
-    head.into_bytes()
-}
-
-/// Host, and the port where it is not the scheme's own.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+/// The lines of `cookie` become one, where the first stands: what the VU is given meanwhile is appended to it.
+fn join_cookies(headers: &mut Vec<(String, String)>) {
+    let is_cookie = |name: &str| name.eq_ignore_ascii_case("cookie");
+    let values: Vec<_> =
+        headers.iter().filter(|(name, _)| is_cookie(name)).map(|(_, value)| value.clone()).collect();
+    let Some(first) = headers.iter().position(|(name, _)| is_cookie(name)) else { return };
+    headers[first].1 = values.join("; ");
+    let mut at = 0;
+    headers.retain(|(name, _)| {
+        at += 1;
+        at - 1 == first || !is_cookie(name)
+    });
 }

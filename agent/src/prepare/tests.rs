@@ -69,7 +69,7 @@ fn compiled(plan: &Plan) -> Result<Program, PrepareError> {
 }
 
 fn text_of(plan: &Plan) -> String {
-    String::from_utf8(compiled(plan).unwrap().steps[0].request.clone()).unwrap()
+    String::from_utf8(compiled(plan).unwrap().steps[0].request.http1.clone()).unwrap()
 }
 
 const AGENT: &str = concat!("user-agent: volcanion/", env!("CARGO_PKG_VERSION"), "\r\naccept: */*\r\n");
@@ -160,7 +160,10 @@ fn steps_share_their_origins_and_items_name_them_across_scenarios() {
     let mut plan = plan(None, urls.iter().map(|url| request("GET", url, vec![], None)).collect());
     plan.scenarios.push(PlanScenario { name: "second".to_owned(), ..plan.scenarios[0].clone() });
     let program = compiled(&plan).unwrap();
-    assert_eq!(program.steps.iter().map(|step| step.origin).collect::<Vec<_>>(), [0, 1, 0, 2, 0, 1, 0, 2]);
+    assert_eq!(
+        program.steps.iter().map(|step| step.request.origin).collect::<Vec<_>>(),
+        [0, 1, 0, 2, 0, 1, 0, 2]
+    );
     assert_eq!(
         program.origins.iter().map(|o| (o.port, o.tls.is_some())).collect::<Vec<_>>(),
         [(80, false), (443, true), (81, false)]
@@ -174,7 +177,7 @@ fn steps_share_their_origins_and_items_name_them_across_scenarios() {
 fn methods_say_what_may_be_repeated_and_what_has_no_body() {
     let of = |method: &str| {
         let program = compiled(&plan(None, vec![request(method, "http://h/", vec![], None)])).unwrap();
-        (program.steps[0].is_idempotent, program.steps[0].is_head)
+        (program.steps[0].request.is_idempotent, program.steps[0].request.is_head)
     };
     assert_eq!(of("HEAD"), (true, true));
     assert_eq!(of("PUT"), (true, false));
@@ -188,4 +191,30 @@ fn success_is_what_the_ranges_say() {
     let success = SuccessStatus::new(&[(200, 299), (404, 404), (1000, 65535)]);
     let held: Vec<u16> = (0..=u16::MAX).filter(|status| success.holds(*status)).collect();
     assert_eq!(held, (200..=299).chain([404]).chain(1000..=1023).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_body_file_is_read_or_opened_once_and_its_length_is_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small"), "abc").unwrap();
+    std::fs::File::create(folder.path().join("large")).unwrap().set_len(5_000_000_000).unwrap();
+    let step = |name: &str| {
+        let mut step = request("POST", "http://h/", vec![], None);
+        step.request.body = Some(Body::File(name.to_owned()));
+        step
+    };
+    let plan = plan(None, vec![step("small"), step("large"), step("large")]);
+    let settings = PrepareSettings { files: Some(folder.path().to_owned()), ..PrepareSettings::default() };
+    let program = compile(&shard(1), &plan, &settings).unwrap();
+    let [small, large, again] = [0, 1, 2].map(|step: usize| &program.steps[step].request);
+    assert!(small.http1.ends_with(b"content-length: 3\r\n\r\nabc"));
+    assert!(large.http1.ends_with(b"content-length: 5000000000\r\n\r\n"));
+    let (message::Content::File(one), message::Content::File(other)) = (&large.content, &again.content)
+    else {
+        panic!("a large file is not read");
+    };
+    assert!(Arc::ptr_eq(one, other));
+    let error = compiled(&plan).unwrap_err();
+    assert_eq!(error.code, "files");
+    assert!(error.message.starts_with("step `POST http://h/`: body_file: `small`"), "{error}");
 }

@@ -1,32 +1,108 @@
-//! The TLS client of a plan: rustls with ring, HTTP/1.1 by ALPN, sessions resumed.
+//! The TLS client of a plan: rustls with ring; versions, ALPN, authorities and a client certificate as the plan says.
+//!
+//! Takes the plan's options and the agent's folder of files, gives the configuration that all connections of the run start from.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use volcanion_common::plan::TlsOptions;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use volcanion_common::plan::{ClientCertificate, HttpOptions, HttpVersion, TlsOptions, TlsVersion};
 
-use super::PrepareError;
+use super::{PrepareError, folder};
+
+/// The most bytes of a certificate chain or a key.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The configuration that all connections of the run start from.
-pub(super) fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, PrepareError> {
+pub(super) fn client_config(
+    options: &HttpOptions,
+    files: Option<&Path>,
+) -> Result<Arc<ClientConfig>, PrepareError> {
+    let tls = &options.tls;
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| PrepareError::new("tls", format!("http.tls: {error}")))?;
-    let mut config = if options.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth()
+        .with_protocol_versions(&versions(tls))
+        .map_err(|error| {
+            PrepareError::new(
+                "tls",
+                format!("http.tls.min_version, max_version: {error}; give a range that holds 1.2 or 1.3"),
+            )
+        })?;
+    let builder = if tls.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
-        builder.with_root_certificates(roots(options)?).with_no_client_auth()
+        builder.with_root_certificates(roots(tls)?)
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut config = match &tls.client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let (chain, key) = client_certificate(client, files)?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                let ClientCertificate { cert_file, key_file } = client;
+                PrepareError::new(
+                    "tls",
+                    format!("http.tls.key: `{key_file}` does not go with http.tls.cert `{cert_file}`: {error}; give the certificate's own key"),
+                )
+            })?
+        }
+    };
+    config.alpn_protocols = alpn(options).iter().map(|name| name.to_vec()).collect();
+    if tls.no_resumption {
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config))
+}
+
+fn versions(tls: &TlsOptions) -> Vec<&'static SupportedProtocolVersion> {
+    let highest = tls.max_version.unwrap_or(TlsVersion::V1_3);
+    [(TlsVersion::V1_3, &TLS13), (TlsVersion::V1_2, &TLS12)]
+        .into_iter()
+        .filter(|(version, _)| (tls.min_version..=highest).contains(version))
+        .map(|(_, version)| version)
+        .collect()
+}
+
+/// What is offered. HTTP/2 has no use for a connection that carries one request.
+fn alpn(options: &HttpOptions) -> &'static [&'static [u8]] {
+    match options.version {
+        HttpVersion::Http2 => &[b"h2"],
+        HttpVersion::Auto if !options.no_keep_alive => &[b"h2", b"http/1.1"],
+        HttpVersion::Auto | HttpVersion::Http1 => &[b"http/1.1"],
+    }
+}
+
+fn client_certificate(
+    client: &ClientCertificate,
+    files: Option<&Path>,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PrepareError> {
+    let wrong = |field: &str, file: &str, what: String| {
+        Err(PrepareError::new("tls", format!("{field}: `{file}` {what}")))
+    };
+    let (field, file) = ("http.tls.cert", &client.cert_file);
+    let pem = folder::read(files, field, file, PEM_BYTES_MAX)?;
+    let chain = match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+        Ok(chain) if !chain.is_empty() => chain,
+        Ok(_) => return wrong(field, file, "holds no certificate; give a chain as PEM".to_owned()),
+        Err(error) => return wrong(field, file, format!("is not PEM: {error}; give a chain as PEM")),
+    };
+    let (field, file) = ("http.tls.key", &client.key_file);
+    let pem = folder::read(files, field, file, PEM_BYTES_MAX)?;
+    match PrivateKeyDer::from_pem_slice(&pem) {
+        Ok(key) => Ok((chain, key)),
+        Err(error) => wrong(
+            field,
+            file,
+            format!(
+                "holds no key that can be used: {error}; give one without a password as PEM (PKCS#8, PKCS#1 or SEC1)"
+            ),
+        ),
+    }
 }
 
 fn roots(options: &TlsOptions) -> Result<RootCertStore, PrepareError> {
@@ -88,22 +164,88 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+
     use super::*;
+
+    fn of_tls(tls: TlsOptions) -> HttpOptions {
+        HttpOptions { tls, ..HttpOptions::default() }
+    }
 
     #[test]
     fn authorities_that_cannot_be_read_are_named() {
         for pem in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let options =
-                TlsOptions { insecure: false, ca_pem: Some(pem.to_owned()), ..TlsOptions::default() };
-            let error = client_config(&options).unwrap_err();
+            let options = of_tls(TlsOptions { ca_pem: Some(pem.to_owned()), ..TlsOptions::default() });
+            let error = client_config(&options, None).unwrap_err();
             assert_eq!(error.code, "tls");
             assert!(error.message.starts_with("http.tls.ca: "), "{error}");
         }
     }
 
     #[test]
-    fn public_authorities_and_http_1_1_are_the_default() {
-        let config = client_config(&TlsOptions::default()).unwrap();
-        assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
+    fn the_version_of_http_says_what_is_offered() {
+        let check = |version, no_keep_alive, expected: &[&[u8]]| {
+            let options = HttpOptions { version, no_keep_alive, ..HttpOptions::default() };
+            assert_eq!(client_config(&options, None).unwrap().alpn_protocols, expected);
+        };
+        check(HttpVersion::Auto, false, &[b"h2", b"http/1.1"]);
+        check(HttpVersion::Auto, true, &[b"http/1.1"]);
+        check(HttpVersion::Http1, false, &[b"http/1.1"]);
+        check(HttpVersion::Http2, false, &[b"h2"]);
+    }
+
+    #[test]
+    fn versions_are_those_of_the_range_and_none_is_refused() {
+        let check = |least, most, expected: &[&SupportedProtocolVersion]| {
+            let tls = TlsOptions { min_version: least, max_version: most, ..TlsOptions::default() };
+            assert_eq!(versions(&tls), expected);
+        };
+        check(TlsVersion::V1_2, None, &[&TLS13, &TLS12]);
+        check(TlsVersion::V1_3, None, &[&TLS13]);
+        check(TlsVersion::V1_2, Some(TlsVersion::V1_2), &[&TLS12]);
+        let tls = TlsOptions {
+            min_version: TlsVersion::V1_3,
+            max_version: Some(TlsVersion::V1_2),
+            ..TlsOptions::default()
+        };
+        let error = client_config(&of_tls(tls), None).unwrap_err();
+        assert!(error.message.starts_with("http.tls.min_version"), "{error}");
+    }
+
+    #[test]
+    fn a_client_certificate_is_read_from_the_folder_and_what_is_wrong_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let certificate = CertificateParams::new(vec!["c".to_owned()]).unwrap().self_signed(&key).unwrap();
+        write("cert.pem", &certificate.pem());
+        write("key.pem", &key.serialize_pem());
+        write("other.pem", &other.serialize_pem());
+        write("text", "hello");
+        let of = |cert: &str, key: &str| {
+            let client = ClientCertificate { cert_file: cert.to_owned(), key_file: key.to_owned() };
+            let options = of_tls(TlsOptions { client: Some(client), ..TlsOptions::default() });
+            client_config(&options, Some(folder.path()))
+        };
+        assert!(of("cert.pem", "key.pem").is_ok());
+        let check = |cert: &str, key: &str, code: &str, start: &str, way_out: &str| {
+            let error = of(cert, key).unwrap_err();
+            assert_eq!(error.code, code, "{error}");
+            assert!(error.message.starts_with(start) && error.message.contains(way_out), "{error}");
+        };
+        check("text", "key.pem", "tls", "http.tls.cert: `text` holds no certificate", "as PEM");
+        check("cert.pem", "text", "tls", "http.tls.key: `text` holds no key", "PKCS#8");
+        check("cert.pem", "cert.pem", "tls", "http.tls.key: `cert.pem` holds no key", "as PEM");
+        check("cert.pem", "other.pem", "tls", "http.tls.key: `other.pem` does not go with", "own key");
+        check("no.pem", "key.pem", "files", "http.tls.cert: `no.pem` cannot be opened", "on every agent");
+        check(
+            "../cert.pem",
+            "key.pem",
+            "files",
+            "http.tls.cert: `../cert.pem` does not lie below",
+            "without `..`",
+        );
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariant: every sample is in exactly one series, and every iteration that was started ends as completed or interrupted.
 
+pub mod cgroup;
 pub mod process;
 pub mod saturation;
 mod steps;
@@ -28,6 +29,8 @@ pub struct Recorder {
     scenarios: Vec<ScenarioDelta>,
     /// The scenario of each step.
     scenario_of: Vec<u32>,
+    /// Of the dropped arrivals, those that fell into a pause of the process.
+    paused: u64,
 }
 
 impl Recorder {
@@ -45,6 +48,7 @@ impl Recorder {
             steps: vec![StepSeries::default(); program.steps.len()],
             scenarios: vec![ScenarioDelta::default(); program.scenarios.len()],
             scenario_of,
+            paused: 0,
         }
     }
 
@@ -91,6 +95,17 @@ impl Recorder {
         self.scenarios[scenario as usize].dropped += count;
     }
 
+    /// Arrivals were dropped because the process did not run when they were due.
+    pub fn paused(&mut self, scenario: u32, count: u64) {
+        self.dropped(scenario, count);
+        self.paused += count;
+    }
+
+    /// Of the dropped arrivals, those that fell into a pause of the process, not among busy VUs.
+    pub fn paused_count(&self) -> u64 {
+        self.paused
+    }
+
     /// How many VUs a scenario has now.
     pub fn set_vus(&mut self, scenario: u32, vus: u64) {
         self.scenarios[scenario as usize].vus = vus;
@@ -122,6 +137,7 @@ impl Recorder {
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         self.steps.iter_mut().for_each(StepSeries::clear);
+        self.paused = 0;
         for s in &mut self.scenarios {
             let phases = &mut s.phases;
             [

@@ -1,6 +1,7 @@
-//! What measuring costs: CPU time of a core, memory and files of the process, throttling by its cgroup.
+//! What measuring costs, and what it had to do without: CPU time of a core, its waiting for a processor, memory and files of the process,
+//! processors that the hypervisor gave to others.
 //!
-//! Read once an interval, outside the load cores but for [`thread_cpu_us`].
+//! Read once an interval, outside the load cores but for what is said of the calling thread. What a system does not say is nought.
 
 use std::fs;
 
@@ -15,7 +16,13 @@ pub fn thread_cpu_us() -> u64 {
     used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1_000
 }
 
-/// Resident memory of this process in bytes; 0 where the system does not say.
+/// How long the calling thread could have run and had no processor, in microseconds.
+pub fn thread_wait_us() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000
+}
+
+/// Resident memory of this process in bytes.
 pub fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kibibytes = status
@@ -24,7 +31,7 @@ pub fn resident_bytes() -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Open files of this process; 0 where the system does not say.
+/// Open files of this process.
 pub fn open_files() -> u32 {
     // Since Linux 6.2 the directory's size is their number; before, it is 0 and they are counted.
     match fs::metadata("/proc/self/fd").map(|directory| directory.len()) {
@@ -36,13 +43,39 @@ pub fn open_files() -> u32 {
     }
 }
 
-/// How often the cgroup of this process was held back for using up its CPU quota, since its beginning; nothing where there is no
-/// such cgroup (version 2).
-pub fn throttled() -> Option<u64> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let stat = fs::read_to_string(format!("/sys/fs/cgroup{path}/cpu.stat")).ok()?;
-    stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.trim().parse().ok())
+/// The machine's processor time: what a hypervisor took from it, and all there was. Looks again and again.
+#[derive(Debug)]
+pub struct Steal {
+    before: (u64, u64),
+}
+
+impl Steal {
+    /// From now on.
+    pub fn new() -> Self {
+        Self { before: ticks(&fs::read_to_string("/proc/stat").unwrap_or_default()) }
+    }
+
+    /// The share that was taken since the last look, in thousandths of all processors' time.
+    pub fn since_last_look(&mut self) -> u64 {
+        let now = ticks(&fs::read_to_string("/proc/stat").unwrap_or_default());
+        let before = std::mem::replace(&mut self.before, now);
+        let all = now.1.saturating_sub(before.1);
+        now.0.saturating_sub(before.0).saturating_mul(1_000).checked_div(all).unwrap_or(0)
+    }
+}
+
+impl Default for Steal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Stolen ticks and all ticks of the first line of `/proc/stat` (proc(5)): user, nice, system, idle, iowait, irq, softirq, steal; what guests
+/// used comes after these and is in them already.
+fn ticks(stat: &str) -> (u64, u64) {
+    let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
+    (ticks.get(7).copied().unwrap_or(0), ticks.iter().sum())
 }
 
 #[cfg(test)]
@@ -57,5 +90,13 @@ mod tests {
         assert!((1 << 20..1 << 40).contains(&resident_bytes()));
         let files = open_files();
         assert!((3..1_000_000).contains(&files), "{files}");
+        assert!(Steal::new().since_last_look() <= 1_000);
+    }
+
+    #[test]
+    fn stolen_time_is_told_from_the_rest() {
+        assert_eq!(ticks("cpu  10 20 30 40 50 60 70 80 5 6\ncpu0 1 1 1 1\n"), (80, 360));
+        assert_eq!(ticks("cpu  10 20 30 40\n"), (0, 100));
+        assert_eq!(ticks(""), (0, 0));
     }
 }

@@ -1,109 +1,192 @@
 //! Saturation: what an agent notices about itself and owns up to, so that its own weakness is not taken for the target's.
 //!
-//! Takes the delta of each interval and the state of the cores, gives warnings: each code once a scenario and run, at the time when it was
-//! first seen. How bad it was is in the numbers themselves (lag, dropped, CPU), which the deltas carry.
+//! Takes the delta of each interval and the state of the cores, gives a warning for each weakness that there was in it, with how much of it
+//! there was. What follows from them is judged where they are all together, over the whole run; `docs/validity.md` has every code,
+//! its bound and its way out. A bound here says from when on something is worth a word at all.
 
-use std::collections::BTreeSet;
-
-use volcanion_common::delta::{Delta, Warning};
+use volcanion_common::delta::{Delta, ScenarioDelta, Warning};
+use volcanion_common::plan::WhenBusy;
 use volcanion_common::series::ErrorKind;
-use volcanion_common::units::{Micros, RunTime};
+use volcanion_common::units::Micros;
 
+use crate::prepare::Scenario;
 use crate::send::detail;
+
+use super::cgroup::Throttled;
 
 /// 99 of 100 iterations should start no later than this after they were due.
 const LAG_MAX: Micros = Micros::from_millis(20);
 /// Iterations in an interval below which its lag says nothing.
 const LAG_COUNT_MIN: u64 = 20;
-/// The share of a core that load may use before it is no longer free to answer at once.
-const CORE_USE_MAX: f64 = 0.9;
-/// The span below which a core's use says nothing.
-const CORE_USE_SPAN_MIN: Micros = Micros::from_millis(200);
-/// A core that looks at its schedule so late was not running.
+/// Thousandths of a core that load may use before it is no longer free to answer at once.
+const CORE_USE_MAX: u64 = 900;
+/// Thousandths of an interval that a core may wait for a processor.
+const CPU_WAIT_MAX: u64 = 100;
+/// Thousandths of the machine's processor time that its hypervisor may give to others.
+const CPU_STEAL_MAX: u64 = 50;
+/// The span below which a share of it says nothing.
+const SPAN_MIN: Micros = Micros::from_millis(200);
+/// A core that looks at its schedule so late was not running: it looks ten times a second at least.
 const STALL_MAX: Micros = Micros::from_millis(500);
 
 /// What the cores were like in an interval.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Strain {
-    /// CPU time of the busiest core.
+    /// CPU time of the busiest core, without what it spent on polling busily.
     pub core_cpu_us_max: u64,
+    /// The longest that a core could have run and had no processor.
+    pub core_wait_us_max: u64,
     /// The latest look at a schedule, after the moment for which it was meant.
     pub look_late_ns_max: u64,
-    /// How often the process was throttled by its cgroup.
-    pub throttled: u64,
+    /// Arrivals that were dropped because the process did not run at all.
+    pub paused: u64,
+    /// What the cgroup withheld.
+    pub throttled: Throttled,
+    /// What the hypervisor withheld, in thousandths of the machine's processor time.
+    pub stolen: u64,
 }
 
-/// Remembers what was said.
+/// Watches an agent's part of a run.
 #[derive(Debug, Default)]
 pub struct Saturation {
-    said: BTreeSet<(&'static str, u32)>,
-    scenarios: Vec<String>,
+    scenarios: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    name: String,
+    /// Its iterations wait for a VU rather than be dropped: then their lag is the target's doing.
+    queues: bool,
+    /// It is an open loop: what it drops found no VU. Else its time was over before its iterations were.
+    is_open: bool,
 }
 
 impl Saturation {
-    /// For scenarios of these names.
-    pub fn new(scenarios: Vec<String>) -> Self {
-        Self { said: BTreeSet::new(), scenarios }
+    /// For these scenarios.
+    pub fn new(scenarios: &[Scenario]) -> Self {
+        let watched = scenarios.iter().map(|scenario| {
+            let open = scenario.executor.open_loop();
+            Watched {
+                name: scenario.name.clone(),
+                queues: open.is_some_and(|open| open.when_busy == WhenBusy::Queue),
+                is_open: open.is_some(),
+            }
+        });
+        Self { scenarios: watched.collect() }
     }
 
-    /// Puts into the delta what is to be said about it.
-    pub fn judge(&mut self, delta: &mut Delta, strain: &Strain) {
-        let mut found: Vec<(&'static str, u32, String)> = Vec::new();
+    /// Puts into the delta what is to be said about it. Its `process` is to be filled by then.
+    pub fn judge(&self, delta: &mut Delta, strain: &Strain) {
+        let mut found = Vec::new();
         for (index, scenario) in &delta.scenarios {
-            let name = self.scenarios.get(*index as usize).map_or("", String::as_str);
-            let lag = &scenario.schedule_lag;
-            if lag.count() >= LAG_COUNT_MIN && lag.percentile_us(99.0) > LAG_MAX.0 {
-                let text = format!(
-                    "{name}: 1 of 100 iterations started more than {LAG_MAX} late; add cores or agents"
-                );
-                found.push(("schedule_lag", *index, text));
-            }
-            if scenario.dropped > 0 {
-                let text =
-                    format!("{name}: iterations were dropped because all VUs were busy; raise max_vus");
-                found.push(("dropped_iterations", *index, text));
+            if let Some(watched) = self.scenarios.get(*index as usize) {
+                let warnings = [late(watched, scenario), dropped(watched, scenario, strain.paused)];
+                found.extend(warnings.into_iter().flatten().map(|w| Warning { scenario: Some(*index), ..w }));
             }
         }
-        let has = |word: &str| {
-            delta
-                .errors
-                .iter()
-                .any(|((_, kind, detail), count)| *kind == ErrorKind::Connect && detail == word && *count > 0)
-        };
-        if has(detail::NO_PORTS) {
-            found.push((
-                "no_ports",
-                0,
-                "this machine has no free port left; add agents or keep connections alive".into(),
-            ));
-        }
-        if has(detail::NO_FILES) {
-            found.push((
-                "no_files",
-                0,
-                "this process may open no more files; raise its limit (ulimit -n)".into(),
-            ));
-        }
-        let span = delta.to.since(delta.from);
-        if span >= CORE_USE_SPAN_MIN && strain.core_cpu_us_max as f64 > span.0 as f64 * CORE_USE_MAX {
-            let text = "a load core was busy for more than 90 % of the time; add cores or agents";
-            found.push(("core_use", 0, text.into()));
-        }
-        if strain.look_late_ns_max > STALL_MAX.as_nanos() {
-            let text =
-                format!("a load core stood still for more than {STALL_MAX}; leave the machine to the agent");
-            found.push(("stalled", 0, text));
-        }
-        if strain.throttled > 0 {
-            let text = "the CPU quota of this agent's cgroup was used up; raise it";
-            found.push(("throttled", 0, text.into()));
-        }
-        let since = delta.from;
-        let new = found.into_iter().filter(|(code, scenario, _)| self.said.insert((code, *scenario)));
-        delta.warnings.extend(new.map(|(code, _, message)| warning(code, message, since)));
+        found.extend(used_up(delta));
+        found.extend(held_back(delta, strain));
+        let (since, until) = (delta.from, delta.to);
+        delta.warnings.extend(found.into_iter().map(|warning| Warning { since, until, ..warning }));
     }
 }
 
-fn warning(code: &str, message: String, since: RunTime) -> Warning {
-    Warning { code: code.to_owned(), message, since }
+/// `amount`: iterations that started too late; `worst`: the 99th percentile in microseconds.
+fn late(watched: &Watched, scenario: &ScenarioDelta) -> Option<Warning> {
+    let lag = &scenario.schedule_lag;
+    let worst = lag.percentile_us(99.0);
+    (!watched.queues && lag.count() >= LAG_COUNT_MIN && worst > LAG_MAX.0).then(|| {
+        let text = format!(
+            "{}: 1 of 100 iterations started more than {LAG_MAX} late; add cores or agents",
+            watched.name
+        );
+        warning("schedule_lag", text, lag.count() - lag.count_at_most(LAG_MAX), worst)
+    })
+}
+
+/// Both in iterations.
+fn dropped(watched: &Watched, scenario: &ScenarioDelta, paused: u64) -> Option<Warning> {
+    let count = if watched.is_open { scenario.dropped.saturating_sub(paused) } else { scenario.dropped };
+    (count > 0).then(|| {
+        let why = if watched.is_open {
+            "iterations were dropped because all VUs were busy; raise max_vus"
+        } else {
+            "iterations were not started before the time was over; raise max_duration"
+        };
+        warning("dropped_iterations", format!("{}: {why}", watched.name), count, count)
+    })
+}
+
+/// Both in attempts.
+fn used_up(delta: &Delta) -> Vec<Warning> {
+    let (mut ports, mut sources, mut files, mut blocked) = (0, 0, 0, 0);
+    for ((_, kind, word), count) in &delta.errors {
+        match word.as_str() {
+            detail::NO_PORTS => ports += count,
+            detail::NO_SOURCE => sources += count,
+            detail::NO_FILES => files += count,
+            _ if *kind == ErrorKind::Blocked => blocked += count,
+            _ => {}
+        }
+    }
+    let say = |code, count, text: &str| (count > 0).then(|| warning(code, text.to_owned(), count, count));
+    let all = [
+        say(
+            "no_ports",
+            ports,
+            "this machine has no free port left; add agents or source addresses (local_ips), or keep connections alive",
+        ),
+        say("no_source_address", sources, "this machine no longer has a source address of the plan (local_ips); put it back"),
+        say("no_files", files, "this process may open no more files; raise its limit (ulimit -n)"),
+        say("blocked", blocked, "this agent does not load such an address; see its list of targets"),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// In microseconds; `core_use` and `cpu_steal`: `worst` in thousandths.
+fn held_back(delta: &Delta, strain: &Strain) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let span = delta.to.since(delta.from);
+    let per_mille = |us: u64| us.saturating_mul(1_000) / span.0.max(1);
+    let is_throttled = strain.throttled.times > 0;
+    if span >= SPAN_MIN {
+        let used = per_mille(strain.core_cpu_us_max);
+        if used > CORE_USE_MAX {
+            let text = "a load core was busy for more than 90 % of the time: response times include waiting for it, and the rate may be \
+                        the most that it can do; add cores or agents";
+            found.push(warning("core_use", text.to_owned(), strain.core_cpu_us_max, used));
+        }
+        // Where the cgroup made it wait, that is the cause.
+        if !is_throttled && per_mille(strain.core_wait_us_max) > CPU_WAIT_MAX {
+            let text = "a load core waited for a processor for more than 10 % of the time; leave the machine to the agent";
+            found.push(warning(
+                "cpu_wait",
+                text.to_owned(),
+                strain.core_wait_us_max,
+                strain.core_wait_us_max,
+            ));
+        }
+        if strain.stolen > CPU_STEAL_MAX {
+            let text = "the hypervisor gave more than 5 % of this machine's processor time to others; use another machine";
+            let us = span.0.saturating_mul(strain.stolen) / 1_000;
+            found.push(warning("cpu_steal", text.to_owned(), us, strain.stolen));
+        }
+    }
+    if strain.look_late_ns_max > STALL_MAX.as_nanos() {
+        let text =
+            format!("a load core stood still for more than {STALL_MAX}; leave the machine to the agent");
+        let us = strain.look_late_ns_max / 1_000;
+        found.push(warning("stalled", text, us, us));
+    }
+    if is_throttled {
+        // Each processor's share of it is counted.
+        let us = strain.throttled.us / u64::from(delta.process.cores.max(1));
+        let text = "the CPU quota of this agent's cgroup was used up; raise it";
+        found.push(warning("throttled", text.to_owned(), us, us));
+    }
+    found
+}
+
+fn warning(code: &str, message: String, amount: u64, worst: u64) -> Warning {
+    Warning { code: code.to_owned(), message, amount, worst, ..Warning::default() }
 }

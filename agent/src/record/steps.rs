@@ -29,7 +29,8 @@ impl StepSeries {
         }
         let series = &mut self.outcomes[self.newest].1;
         series.requests += 1;
-        series.failed += u64::from(!sample.success);
+        series.redirects += u64::from(sample.is_redirect);
+        series.failed += u64::from(!sample.success && !sample.is_own_fault());
         series.bytes_sent += sample.bytes_sent;
         series.bytes_received += sample.bytes_received;
         if has_times(sample.outcome) {
@@ -78,7 +79,8 @@ impl StepSeries {
 
     pub fn clear(&mut self) {
         for (_, series) in &mut self.outcomes {
-            (series.requests, series.failed, series.bytes_sent, series.bytes_received) = (0, 0, 0, 0);
+            (series.requests, series.redirects, series.failed) = (0, 0, 0);
+            (series.bytes_sent, series.bytes_received) = (0, 0);
             series.response_time.clear();
             series.service_time.clear();
         }

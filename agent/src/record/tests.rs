@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
 use volcanion_common::delta::{Delta, ScenarioDelta};
+use volcanion_common::plan::executor::OpenLoop;
+use volcanion_common::plan::{Arrival, Executor, WhenBusy};
 use volcanion_common::series::{ErrorKind, Outcome, SeriesKey};
-use volcanion_common::units::RunTime;
+use volcanion_common::units::{Rate, RunTime};
 
+use super::cgroup::Throttled;
 use super::saturation::{Saturation, Strain};
 use super::*;
 use crate::engine::testing;
@@ -20,6 +23,8 @@ fn sample(outcome: Outcome) -> Sample {
         outcome,
         detail: "",
         success: outcome == Outcome::Status(200),
+        is_redirect: false,
+        leads_on: false,
         began_ns: BASE,
         sent_ns: BASE + 2_000_000,
         ended_ns: BASE + 10_000_000,
@@ -97,31 +102,105 @@ fn what_was_cleared_says_nothing() {
 }
 
 #[test]
-fn each_weakness_is_named_once_with_its_time() {
-    let mut saturation = Saturation::new(vec!["browse".to_owned()]);
-    let at = |from_s: u64| {
-        let mut delta = Delta::default();
-        (delta.from, delta.to) = (RunTime(from_s * 1_000_000), RunTime((from_s + 1) * 1_000_000));
-        delta.scenarios.insert(0, ScenarioDelta::default());
-        delta
+fn our_own_exhaustion_is_a_request_and_no_failure_of_the_target() {
+    let mut recorder = recorder();
+    let failed = |kind, detail| Sample { sent_ns: 0, detail, ..sample(Outcome::Error(kind)) };
+    for detail in ["no ports", "no files", "no ports", "refused"] {
+        recorder.sample(&failed(ErrorKind::Connect, detail), None);
+    }
+    recorder.sample(&failed(ErrorKind::Blocked, "target"), None);
+    recorder.sample(&sample(Outcome::Status(500)), None);
+    let delta = delta_of(&recorder);
+    let connect = series(&delta, Outcome::Error(ErrorKind::Connect));
+    assert_eq!((connect.requests, connect.failed), (4, 1));
+    let failed: u64 = delta.series.values().map(|series| series.failed).sum();
+    assert_eq!((delta.requests(), failed, delta.own_faults()), (6, 2, 4));
+    assert_eq!(delta.errors[&(0, ErrorKind::Connect, "no ports".to_owned())], 2);
+}
+
+/// An interval from this second on.
+fn interval(from_s: u64) -> Delta {
+    let mut delta = Delta::default();
+    (delta.from, delta.to) = (RunTime(from_s * 1_000_000), RunTime((from_s + 1) * 1_000_000));
+    delta.scenarios.insert(0, ScenarioDelta::default());
+    delta.process.cores = 2;
+    delta
+}
+
+fn codes(delta: &Delta) -> Vec<(&str, u64, u64)> {
+    delta.warnings.iter().map(|w| (w.code.as_str(), w.amount, w.worst)).collect()
+}
+
+#[test]
+fn each_weakness_is_named_with_its_time_and_its_measure() {
+    let saturation = Saturation::new(&testing::two_steps().scenarios);
+    let mut calm = interval(0);
+    let calm_strain = Strain {
+        core_cpu_us_max: 850_000,
+        core_wait_us_max: 90_000,
+        look_late_ns_max: 400_000_000,
+        stolen: 40,
+        ..Strain::default()
     };
-    let codes = |delta: &Delta| delta.warnings.iter().map(|w| w.code.clone()).collect::<Vec<_>>();
+    saturation.judge(&mut calm, &calm_strain);
+    assert_eq!(codes(&calm), []);
 
-    let mut calm = at(0);
-    saturation.judge(&mut calm, &Strain { core_cpu_us_max: 800_000, ..Strain::default() });
-    assert!(calm.warnings.is_empty());
-
-    let mut strained = at(1);
+    let mut strained = interval(1);
     let scenario = strained.scenarios.get_mut(&0).unwrap();
-    scenario.dropped = 1;
-    (0..50).for_each(|_| scenario.schedule_lag.record(Micros::from_millis(30)));
-    strained.errors.insert((0, ErrorKind::Connect, "no files".to_owned()), 1);
-    let strain = Strain { core_cpu_us_max: 950_000, look_late_ns_max: 600_000_000, throttled: 1 };
-    let mut again = strained.clone();
+    scenario.dropped = 3;
+    (0..50).for_each(|n| scenario.schedule_lag.record(Micros::from_millis(if n < 40 { 1 } else { 30 })));
+    strained.errors.insert((0, ErrorKind::Connect, "no files".to_owned()), 5);
+    strained.errors.insert((0, ErrorKind::Connect, "refused".to_owned()), 7);
+    strained.errors.insert((0, ErrorKind::Blocked, "target".to_owned()), 2);
+    let strain = Strain {
+        core_cpu_us_max: 950_000,
+        core_wait_us_max: 300_000,
+        look_late_ns_max: 600_000_000,
+        paused: 0,
+        throttled: Throttled { times: 9, us: 800_000 },
+        stolen: 60,
+    };
+    let mut unheld = strained.clone();
     saturation.judge(&mut strained, &strain);
-    let all = ["schedule_lag", "dropped_iterations", "no_files", "core_use", "stalled", "throttled"];
+    let lag_us = strained.scenarios[&0].schedule_lag.percentile_us(99.0);
+    let all = [
+        ("schedule_lag", 10, lag_us),
+        ("dropped_iterations", 3, 3),
+        ("no_files", 5, 5),
+        ("blocked", 2, 2),
+        ("core_use", 950_000, 950),
+        ("cpu_steal", 60_000, 60),
+        ("stalled", 600_000, 600_000),
+        ("throttled", 400_000, 400_000),
+    ];
     assert_eq!(codes(&strained), all);
-    assert!(strained.warnings.iter().all(|w| w.since == RunTime(1_000_000)));
-    saturation.judge(&mut again, &strain);
-    assert!(again.warnings.is_empty());
+    assert!(strained.warnings.iter().all(|w| w.until == RunTime(2_000_000) && w.since == RunTime(1_000_000)));
+    assert_eq!(strained.warnings[0].scenario, Some(0));
+    // Who was not throttled waited for another reason.
+    saturation.judge(&mut unheld, &Strain { throttled: Throttled::default(), ..strain });
+    assert!(codes(&unheld).contains(&("cpu_wait", 300_000, 300_000)));
+}
+
+#[test]
+fn what_the_target_or_a_pause_did_is_not_put_down_to_busy_vus() {
+    let check = |when_busy, dropped, paused, expected: &[&str]| {
+        let open = OpenLoop { arrival: Arrival::Uniform, pre_allocated_vus: 1, max_vus: 1, when_busy };
+        let executor = Executor::ConstantArrivalRate {
+            rate: Rate::per_second(50),
+            duration: Micros::from_secs(1),
+            open,
+        };
+        let mut delta = interval(0);
+        let scenario = delta.scenarios.get_mut(&0).unwrap();
+        scenario.dropped = dropped;
+        (0..50).for_each(|_| scenario.schedule_lag.record(Micros::from_millis(30)));
+        Saturation::new(&[testing::scenario(executor)])
+            .judge(&mut delta, &Strain { paused, ..Strain::default() });
+        assert_eq!(delta.warnings.iter().map(|w| w.code.as_str()).collect::<Vec<_>>(), expected);
+    };
+    check(WhenBusy::Drop, 0, 0, &["schedule_lag"]);
+    check(WhenBusy::Drop, 4, 4, &["schedule_lag"]);
+    check(WhenBusy::Drop, 5, 4, &["schedule_lag", "dropped_iterations"]);
+    // An iteration that waited for a VU is as late as the target made it.
+    check(WhenBusy::Queue, 0, 0, &[]);
 }

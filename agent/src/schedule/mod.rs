@@ -13,8 +13,8 @@ pub mod pacer;
 pub mod random;
 pub mod vus;
 
-pub use arrival_rate::{ArrivalRate, Room, Start};
-pub use arrivals::Arrivals;
+pub use arrival_rate::{ArrivalRate, Pause, Room, Start};
+pub use arrivals::{Arrivals, NewRate};
 pub use iterations::Iterations;
 pub use pacer::Pacer;
 pub use random::Random;

@@ -1,8 +1,8 @@
 //! The one timer of a core: a timerfd on CLOCK_MONOTONIC, armed at absolute instants.
 //!
 //! The runtime's own timer rounds up to a millisecond, which is a median delay of about that; this one wakes within tens of
-//! microseconds. It is armed for the next event of the core, but no nearer than [`QUANTUM_NS`]: whatever falls due until it
-//! fires is handled at one wake.
+//! microseconds. It is armed for the next event of the core, but no nearer than a quantum: whatever falls due until it fires is
+//! handled at one wake. A core that polls busily has no use for it while it spins.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,9 +13,12 @@ use rustix::time::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use volcanion_common::units::Micros;
 
-/// The least distance from now at which the timer is armed.
-pub const QUANTUM_NS: u64 = 50_000;
+/// The usual quantum: the least distance from now at which the timer is armed.
+pub const QUANTUM: Micros = Micros(50);
+/// The greatest one: with more it would be no better than the runtime's own timer.
+pub const QUANTUM_MAX: Micros = Micros::from_millis(1);
 
 /// See the module. Needs the runtime of its core.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Pacer {
     timer: AsyncFd<OwnedFd>,
     /// 0: not armed.
     armed_ns: u64,
+    quantum_ns: u64,
 }
 
 impl Pacer {
@@ -34,10 +38,11 @@ impl Pacer {
         deprecated,
         reason = "it is unsound for types that do not own their descriptor; this one does, and the successor is unsafe"
     )]
-    pub fn new() -> io::Result<Self> {
+    pub fn new(quantum: Micros) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)?, armed_ns: 0 })
+        let timer = AsyncFd::with_interest(timer, Interest::READABLE)?;
+        Ok(Self { timer, armed_ns: 0, quantum_ns: quantum.as_nanos() })
     }
 
     /// Makes it fire at `at_ns` or, where that is nearer than the quantum, a quantum after `now_ns`.
@@ -45,7 +50,7 @@ impl Pacer {
     /// # Errors
     /// The system refuses the instant.
     pub fn arm(&mut self, at_ns: u64, now_ns: u64) -> io::Result<()> {
-        let armed_ns = at_ns.max(now_ns + QUANTUM_NS);
+        let armed_ns = at_ns.max(now_ns + self.quantum_ns);
         if (at_ns..=armed_ns).contains(&self.armed_ns) {
             return Ok(());
         }
@@ -77,15 +82,17 @@ mod tests {
 
     #[tokio::test]
     async fn it_fires_no_earlier_than_armed_again_and_again() {
-        let mut pacer = Pacer::new().unwrap();
-        for distance_ns in [0, 200_000, 1_000_000, 60_000, 300_000] {
-            let start_ns = now_ns();
-            pacer.arm(start_ns + 5_000_000_000, start_ns).unwrap();
-            pacer.arm(start_ns + distance_ns, start_ns).unwrap();
-            std::future::poll_fn(|cx| pacer.poll_fired(cx)).await.unwrap();
-            let took_ns = now_ns() - start_ns;
-            assert!(took_ns >= distance_ns.max(QUANTUM_NS), "{took_ns} for {distance_ns}");
-            assert!(took_ns < 1_000_000_000, "{took_ns} for {distance_ns}");
+        for quantum in [Micros::ZERO, QUANTUM, Micros(400)] {
+            let mut pacer = Pacer::new(quantum).unwrap();
+            for distance_ns in [0, 200_000, 1_000_000, 60_000, 300_000] {
+                let start_ns = now_ns();
+                pacer.arm(start_ns + 5_000_000_000, start_ns).unwrap();
+                pacer.arm(start_ns + distance_ns, start_ns).unwrap();
+                std::future::poll_fn(|cx| pacer.poll_fired(cx)).await.unwrap();
+                let took_ns = now_ns() - start_ns;
+                assert!(took_ns >= distance_ns.max(quantum.as_nanos()), "{took_ns} for {distance_ns}");
+                assert!(took_ns < 1_000_000_000, "{took_ns} for {distance_ns}");
+            }
         }
     }
 }

@@ -10,6 +10,8 @@ use super::sample::{Failure, PhaseTimes, Sample};
 pub struct Attempt {
     /// The step's global number.
     pub step: u32,
+    /// It follows a redirect.
+    pub is_redirect: bool,
     /// When it began.
     pub began_ns: u64,
     /// When it is cut.
@@ -67,6 +69,8 @@ impl Attempt {
             outcome,
             detail,
             success,
+            is_redirect: self.is_redirect,
+            leads_on: false,
             began_ns: self.began_ns,
             sent_ns: if self.bytes_sent > 0 { self.sent_ns } else { 0 },
             ended_ns: self.ended_ns,

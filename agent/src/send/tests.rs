@@ -1,5 +1,7 @@
 //! Steps against servers that follow a script, over real sockets on loopback.
 
+mod framings;
+mod messages;
 mod server;
 
 use std::rc::Rc;
@@ -14,14 +16,14 @@ use super::{CoreClient, Sample, VuClient};
 use crate::prepare::tests::{plan, request, shard};
 use crate::prepare::{PrepareSettings, Program, compile};
 use server::Act::{Close, Hold, Read, ReadHead, Reset, Write};
-use server::{Server, Tls};
+use server::{Act, Server, Tls};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn program_of(requests: Vec<RequestStep>, adjust: impl FnOnce(&mut volcanion_common::plan::Plan)) -> Program {
     let mut plan = plan(None, requests);
     adjust(&mut plan);
-    let settings = PrepareSettings { listens_on_loopback: true, allow: None };
+    let settings = PrepareSettings { listens_on_loopback: true, ..PrepareSettings::default() };
     compile(&shard(1), &plan, &settings).unwrap()
 }
 
@@ -71,7 +73,7 @@ async fn look_around() {
 async fn a_connection_is_kept_and_every_byte_counted() {
     let server = Server::start(vec![vec![Read, Write(OK), Read, Write(OK), Read, Write(OK)]]).await;
     let program = program(vec![get(&server)]);
-    let sent = program.steps[0].request.len() as u64;
+    let sent = program.steps[0].request.http1.len() as u64;
     let mut vu = vu(program);
     for n in 0..3 {
         let sample = vu.step(0).await;
@@ -116,7 +118,7 @@ async fn without_keep_alive_every_request_connects() {
 async fn an_idle_connection_that_the_server_closed_is_replaced_before_sending_even_a_post() {
     let server = Server::start(vec![vec![Read, Write(OK), Close], vec![Read, Write(OK)]]).await;
     let program = program(vec![post(&server, "x")]);
-    let sent = program.steps[0].request.len() as u64;
+    let sent = program.steps[0].request.http1.len() as u64;
     let mut vu = vu(program);
     assert_status(&vu.step(0).await, 200);
     server.closed(1).await;
@@ -131,7 +133,7 @@ async fn a_get_into_a_connection_that_closes_without_a_word_is_sent_again_and_co
     for last in [Close, Reset] {
         let server = Server::start(vec![vec![Read, Write(OK), Read, last], vec![Read, Write(OK)]]).await;
         let program = program(vec![get(&server)]);
-        let sent = program.steps[0].request.len() as u64;
+        let sent = program.steps[0].request.http1.len() as u64;
         let mut vu = vu(program);
         assert_status(&vu.step(0).await, 200);
         let sample = vu.step(0).await;
@@ -222,7 +224,7 @@ async fn an_answer_before_the_requests_end_is_taken() {
 async fn a_large_request_is_sent_whole() {
     let server = Server::start(vec![vec![Read, Write(OK)]]).await;
     let program = program(vec![post(&server, &"b".repeat(16 * 1024 * 1024))]);
-    let sent = program.steps[0].request.len() as u64;
+    let sent = program.steps[0].request.http1.len() as u64;
     let sample = vu(program).step(0).await;
     assert_status(&sample, 200);
     assert_eq!(sample.bytes_sent, sent);

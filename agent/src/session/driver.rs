@@ -290,6 +290,13 @@ impl Driver {
                         running.control.stop(graceful);
                     }
                 }
+                Action::Adjust(adjustment) => {
+                    let (change, from_ms) = (adjustment.change, adjustment.from.as_millis_f64());
+                    info!(run_id = %self.run, change.number, change.scenario, level = %change.level, from_ms, "the level changes");
+                    if let Some(running) = &self.running {
+                        running.control.adjust(adjustment);
+                    }
+                }
                 Action::AllowUntil { monotonic_ns } => {
                     if let Some(running) = &self.running {
                         running.control.allow_until(monotonic_ns);

@@ -9,7 +9,7 @@ use volcanion_common::shard::Shard;
 use volcanion_common::units::Micros;
 
 use super::fence::Refusal;
-pub use crate::engine::EngineEvent as LoadEvent;
+pub use crate::engine::{Adjustment, EngineEvent as LoadEvent};
 
 /// Why an agent cannot do its part, as the leader hears it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +79,9 @@ pub struct Running {
 pub trait Control: Send {
     /// No new iterations; those in flight get so long. May be called again, with less.
     fn stop(&self, graceful: Micros);
+
+    /// A scenario has another level from a moment of run time on. Told in the order of their numbers, each once.
+    fn adjust(&self, adjustment: Adjustment);
 
     /// Nothing is sent from this instant of CLOCK_MONOTONIC on, whatever becomes of this process until then, unless the instant was
     /// moved before.

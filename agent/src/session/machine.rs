@@ -9,21 +9,23 @@
 //! - A shard whose load is over is kept until all its deltas are durable, for a bounded time.
 //! - A run is forgotten exactly once, by the last action ever given: [`Action::Forget`].
 
+mod adjust;
 mod event;
+mod orphan;
+mod prepare;
 
 use std::sync::Arc;
 
-use ring::digest::{Digest, SHA256, digest};
+use ring::digest::Digest;
 use volcanion_common::delta::{Delta, Warning};
 use volcanion_common::ids::{Epoch, RunId, Seq};
 use volcanion_common::session::{DeltaFrame, Hello, Order, Report, ShardState, Welcome};
-use volcanion_common::shard::Shard;
 use volcanion_common::units::{Micros, RunTime};
 
 pub use event::{Action, Event, Now, StreamId};
 
-use super::fence::{Identity, Refusal, Tombstone, open_shard};
-use super::load::{Fault, LoadEvent};
+use super::fence::{Identity, Refusal, Tombstone};
+use super::load::{Adjustment, Fault, LoadEvent};
 use crate::delta::outbox::{Outbox, Sent};
 
 /// How long requests in flight may go on when the agent leaves.
@@ -46,6 +48,9 @@ enum Phase {
     },
     /// Started, or waiting for the start's instant.
     Running {
+        /// Where run time begins, on our monotonic clock.
+        at_ns: u64,
+        /// When the last core began.
         started_ns: Option<u64>,
     },
     /// Load is over, or never was.
@@ -81,6 +86,8 @@ pub struct Machine {
     /// Of the shard that is held, without what a repetition may change.
     fingerprint: Option<Digest>,
     attempts: u32,
+    /// Every change of level that was taken, by its number from 1 on.
+    adjustments: Vec<Adjustment>,
     /// Why load ended early, for every leader that asks.
     fault: Option<Fault>,
     /// Goes up with the next delta.
@@ -110,6 +117,7 @@ impl Machine {
             allowed_until_ns: 0,
             fingerprint: None,
             attempts: 0,
+            adjustments: Vec::new(),
             fault: None,
             warning: None,
             reported: RunTime::START,
@@ -192,10 +200,12 @@ impl Machine {
             state: self.state(),
             run_time: self.run_time(now),
             first_unacked: self.outbox.first_unacked(),
+            adjusted: self.adjustments.len() as u64,
         })));
+        self.say_late_adjustments(actions);
         match self.phase {
             Phase::Prepared { cores } => self.send(Report::Prepared { cores }, actions),
-            Phase::Running { started_ns: Some(monotonic_ns) } => {
+            Phase::Running { started_ns: Some(monotonic_ns), .. } => {
                 self.send(Report::Started { monotonic_ns }, actions);
             }
             _ => {}
@@ -221,6 +231,7 @@ impl Machine {
             }
             Order::StartAt { monotonic_ns } => self.on_start_at(monotonic_ns, now, actions),
             Order::Stop { why, graceful } => self.stop(graceful, &format!("ordered: {why:?}"), actions),
+            Order::Adjust(change) => self.on_adjust(change, now, actions),
             Order::Ack(seq) => {
                 if let Err(error) = self.outbox.ack(seq) {
                     self.close(error.to_string(), actions);
@@ -237,63 +248,6 @@ impl Machine {
         }
     }
 
-    fn on_prepare(
-        &mut self,
-        sealed: &[u8],
-        seal: &[u8],
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
-        let epoch = self.stream.as_ref().map_or(self.epoch, |stream| stream.epoch);
-        let shard = open_shard(&self.identity, self.run, epoch, sealed, seal, now.unix_ms)?;
-        let (shard, fingerprint) = fingerprint(shard);
-        let is_same = self.fingerprint.is_some_and(|ours| ours.as_ref() == fingerprint.as_ref());
-        match self.phase {
-            Phase::New if self.is_leaving => Err(Refusal::Leaving),
-            Phase::Compiling if is_same => Ok(()),
-            Phase::Prepared { cores } if is_same => {
-                self.send(Report::Prepared { cores }, actions);
-                Ok(())
-            }
-            Phase::Running { started_ns } if is_same => {
-                if let Some(monotonic_ns) = started_ns {
-                    self.send(Report::Started { monotonic_ns }, actions);
-                }
-                Ok(())
-            }
-            // Nothing was started from it yet: the newer cut counts.
-            Phase::New | Phase::Compiling | Phase::Prepared { .. } => {
-                if matches!(self.phase, Phase::Prepared { .. }) {
-                    actions.push(Action::Discard);
-                }
-                self.attempts += 1;
-                self.phase = Phase::Compiling;
-                self.fingerprint = Some(fingerprint);
-                actions.push(Action::Compile { attempt: self.attempts, shard: Box::new(shard) });
-                Ok(())
-            }
-            Phase::Running { .. } => Err(Refusal::SecondShard),
-            Phase::Finished => Err(Refusal::RunOver(self.run)),
-        }
-    }
-
-    fn on_start_at(&mut self, monotonic_ns: u64, now: Now, actions: &mut Vec<Action>) {
-        match self.phase {
-            Phase::New | Phase::Compiling => {
-                let refusal = Refusal::NotPrepared { order: "StartAt" };
-                self.send(Fault::from(&refusal).report(), actions);
-            }
-            Phase::Prepared { .. } => {
-                self.phase = Phase::Running { started_ns: None };
-                actions.push(Action::Start { at_ns: monotonic_ns.max(now.monotonic_ns) });
-            }
-            Phase::Running { started_ns: Some(monotonic_ns) } => {
-                self.send(Report::Started { monotonic_ns }, actions);
-            }
-            Phase::Running { started_ns: None } | Phase::Finished => {}
-        }
-    }
-
     fn on_epoch(&mut self, epoch: Epoch, actions: &mut Vec<Action>) {
         self.epoch = self.epoch.max(epoch);
         if self.stream.as_ref().is_some_and(|stream| stream.epoch < self.epoch) {
@@ -301,35 +255,11 @@ impl Machine {
         }
     }
 
-    fn on_compiled(&mut self, attempt: u32, result: Result<u32, Fault>, actions: &mut Vec<Action>) {
-        let is_wanted = attempt == self.attempts && matches!(self.phase, Phase::Compiling);
-        match result {
-            // A later attempt is under way, or the shard was stopped meanwhile.
-            Ok(_) if !is_wanted => {
-                if attempt == self.attempts {
-                    actions.push(Action::Discard);
-                }
-            }
-            Ok(cores) => {
-                self.phase = Phase::Prepared { cores };
-                self.send(Report::Prepared { cores }, actions);
-            }
-            Err(fault) if is_wanted => {
-                self.phase = Phase::New;
-                self.fingerprint = None;
-                self.send(fault.report(), actions);
-            }
-            Err(_) => {}
-        }
-    }
-
     fn on_load(&mut self, event: LoadEvent, actions: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Running { .. }) {
-            return;
-        }
+        let Phase::Running { at_ns, .. } = self.phase else { return };
         match event {
             LoadEvent::Started { monotonic_ns } => {
-                self.phase = Phase::Running { started_ns: Some(monotonic_ns) };
+                self.phase = Phase::Running { at_ns, started_ns: Some(monotonic_ns) };
                 self.send(Report::Started { monotonic_ns }, actions);
             }
             LoadEvent::Delta(delta) => self.on_delta(delta),
@@ -356,64 +286,6 @@ impl Machine {
             self.warn("draining", "the agent was told to leave and stopped its part");
             self.stop(LEAVE_GRACEFUL, "the agent leaves", actions);
         }
-    }
-
-    fn on_tick(&mut self, lease_until_ns: u64, now: Now, actions: &mut Vec<Action>) {
-        let silent = Micros(now.monotonic_ns.saturating_sub(self.heard_ns) / 1_000);
-        let is_silent = silent >= self.orphan_timeout;
-        if self.lease_until_ns.min(lease_until_ns) <= now.monotonic_ns {
-            self.lease_lapsed_ns = now.monotonic_ns;
-        }
-        self.lease_until_ns = lease_until_ns;
-        if is_silent {
-            self.close(format!("no word of the leader for {}", self.orphan_timeout), actions);
-        }
-        match self.phase {
-            Phase::Running { .. } if !self.is_orphaned => {
-                let reason = if is_silent {
-                    format!("no word of a leader for {}", self.orphan_timeout)
-                } else if self.may_load_until_ns() <= now.monotonic_ns {
-                    "neither a leader's stream nor a live registry entry".to_owned()
-                } else {
-                    return self.fence_load(actions);
-                };
-                self.is_orphaned = true;
-                self.warn("orphaned", &format!("load was stopped: {reason}"));
-                self.stop(Micros::ZERO, &reason, actions);
-            }
-            Phase::Running { .. } => {}
-            Phase::New => {}
-            Phase::Compiling | Phase::Prepared { .. } => {
-                if is_silent {
-                    actions.push(Action::Discard);
-                    self.forget(Some(Tombstone::GivenUp), actions);
-                }
-            }
-            Phase::Finished => {
-                if silent >= self.orphan_timeout.saturating_add(ORPHAN_KEEP) {
-                    self.forget(Some(Tombstone::GivenUp), actions);
-                }
-            }
-        }
-    }
-
-    /// Tells the engine itself how long it may go on, so that load ends in time even where this task, or the whole process, is
-    /// held up.
-    fn fence_load(&mut self, actions: &mut Vec<Action>) {
-        let until_ns = self.may_load_until_ns();
-        if until_ns != self.allowed_until_ns {
-            self.allowed_until_ns = until_ns;
-            actions.push(Action::AllowUntil { monotonic_ns: until_ns });
-        }
-    }
-
-    /// Until when load may go on by what is known now.
-    fn may_load_until_ns(&self) -> u64 {
-        let heard_within = |time: Micros| self.heard_ns.saturating_add(time.as_nanos());
-        let stream_ns = self.stream.as_ref().map_or(0, |_| heard_within(STREAM_TRUST));
-        let is_lapsed = self.heard_ns < self.lease_lapsed_ns.saturating_add(STALE_WORDS.as_nanos());
-        let lease_ns = if is_lapsed { 0 } else { self.lease_until_ns };
-        stream_ns.max(lease_ns).min(heard_within(self.orphan_timeout))
     }
 
     /// What follows from the state whatever the event was: deltas that may go, the end that may be said, the run that may be
@@ -471,16 +343,22 @@ impl Machine {
     fn warn(&mut self, code: &str, message: &str) {
         if matches!(self.phase, Phase::Running { .. }) {
             self.warning =
-                Some(Warning { code: code.to_owned(), message: message.to_owned(), since: self.reported });
+                Some(Warning {
+                    code: code.to_owned(),
+                    message: message.to_owned(),
+                    since: self.reported,
+                    until: self.reported,
+                    ..Warning::default()
+                });
         }
     }
 
     fn run_time(&self, now: Now) -> RunTime {
         match self.phase {
-            Phase::Running { started_ns: Some(started_ns) } => {
+            Phase::Running { started_ns: Some(started_ns), .. } => {
                 RunTime(now.monotonic_ns.saturating_sub(started_ns) / 1_000)
             }
-            Phase::Running { started_ns: None } => RunTime::START,
+            Phase::Running { started_ns: None, .. } => RunTime::START,
             _ => self.reported,
         }
     }
@@ -489,16 +367,6 @@ impl Machine {
 fn send_delta(sent: &Sent, actions: &mut Vec<Action>) {
     let frames = DeltaFrame::cut(sent.seq, sent.bytes.clone());
     actions.extend(frames.into_iter().map(|frame| Action::Send(Report::Delta(frame))));
-}
-
-/// The shard, and a digest of what it says apart from who cut it when: by it a repeated Prepare is known.
-fn fingerprint(mut shard: Shard) -> (Shard, Digest) {
-    let (epoch, expires) = (shard.epoch, shard.expires_unix_ms);
-    (shard.epoch, shard.expires_unix_ms) = (Epoch(0), 0);
-    // A shard that was read from JSON is written as JSON.
-    let bytes = serde_json::to_vec(&shard).unwrap_or_default();
-    (shard.epoch, shard.expires_unix_ms) = (epoch, expires);
-    (shard, digest(&SHA256, &bytes))
 }
 
 #[cfg(test)]

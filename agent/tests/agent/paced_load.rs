@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use volcanion_agent::session::load::{Control, Fault, Load, LoadEvent, Loader, Names, Running};
+use volcanion_agent::session::load::{Adjustment, Control, Fault, Load, LoadEvent, Loader, Names, Running};
 use volcanion_common::delta::{Delta, ScenarioDelta};
 use volcanion_common::series::{Outcome, Series, SeriesKey};
 use volcanion_common::shard::Shard;
@@ -56,6 +56,8 @@ impl Control for Stop {
     fn stop(&self, _: Micros) {
         self.0.send_replace(true);
     }
+
+    fn adjust(&self, _: Adjustment) {}
 
     fn allow_until(&self, _: u64) {}
 }

@@ -26,8 +26,8 @@ pub async fn demo(args: &DemoArgs) -> Result<Exit, Failure> {
         body_size: 128,
     };
     let target = Target::start(&behaviour, stop.clone()).await.map_err(Failure::could_not_run)?;
-    let size = Size { agents: args.agents, cores: Some(1) };
-    let embedded = Embedded::start(size, Some(anywhere)).await?;
+    let size = Size { agents: args.agents, cores: Some(1), pacing: Default::default() };
+    let embedded = Embedded::start(size, Some(anywhere), None).await?;
     let api = embedded.rest_address().map_or(String::new(), |address| format!("http://{address}"));
     eprintln!("A master, {} agents and a target in this process.", args.agents);
     eprintln!(

@@ -1,7 +1,11 @@
 //! The commands, a file each.
 
+pub mod adjust;
 pub mod agents;
+pub mod calibrate;
 pub mod demo;
+pub mod files;
+pub mod http_flags;
 pub mod plan_file;
 pub mod plans;
 pub mod run;

@@ -1,8 +1,13 @@
 //! `volcanion run URL`: a plan from flags, in the words of oha, hey, wrk2 and k6.
 
-use serde_json::{Map, Value, json};
-use volcanion_common::units::{Micros, Rate};
+use std::path::PathBuf;
 
+use serde_json::{Map, Value, json};
+use volcanion_common::plan::template::Template;
+use volcanion_common::units::{Micros, Rate};
+use volcanion_common::validate::bounds::BODY_BYTES_MAX;
+
+use super::files::Files;
 use crate::args::{ArrivalWord, RunArgs};
 use crate::exit::Failure;
 
@@ -11,16 +16,46 @@ const DEFAULT_DURATION: Micros = Micros::from_secs(10);
 /// `--iterations` without `--duration` may take this long.
 const ITERATIONS_TIME_MAX: Micros = Micros::from_secs(24 * 3_600);
 
-/// The plan's document that the flags describe.
-pub fn document(args: &RunArgs) -> Result<Value, Failure> {
+/// A body as `--body` gives it.
+#[derive(Debug, PartialEq)]
+pub enum Given {
+    /// As a plan's `body` writes it.
+    Text(String),
+    /// No text, or too much for a plan: agents read it themselves.
+    File(PathBuf),
+}
+
+impl Given {
+    /// Text, or `@FILE`: its bytes go out as they are, braces too.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(body: &str) -> Result<Self, Failure> {
+        let Some(path) = body.strip_prefix('@') else { return Ok(Self::Text(body.to_owned())) };
+        let wrong = |error: std::io::Error| Failure::wrong(format!("--body @{path}: {error}"));
+        if std::fs::metadata(path).map_err(wrong)?.len() > BODY_BYTES_MAX as u64 {
+            return Ok(Self::File(path.into()));
+        }
+        let bytes = std::fs::read(path).map_err(wrong)?;
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => Self::Text(Template::literal(&text).to_string()),
+            Err(_) => Self::File(path.into()),
+        })
+    }
+}
+
+/// The plan's document that the flags describe, but for those that [`overrides`] and [`super::http_flags`] put into any.
+pub fn document(args: &RunArgs, body: Option<&Given>, files: &Files) -> Result<Value, Failure> {
     let mut step = Map::new();
     step.insert("name".into(), json!("request"));
     let method =
         args.method.clone().unwrap_or_else(|| if args.body.is_some() { "POST" } else { "GET" }.to_owned());
     step.insert("method".into(), json!(method));
     step.insert("url".into(), json!(args.what));
-    if let Some(body) = &args.body {
-        step.insert("body".into(), json!(body_text(body)?));
+    match body {
+        Some(Given::Text(text)) => drop(step.insert("body".into(), json!(text))),
+        Some(Given::File(path)) => drop(step.insert("body_file".into(), json!(files.name("--body", path)?))),
+        None => {}
     }
     if !args.headers.is_empty() {
         step.insert("headers".into(), Value::Array(headers(&args.headers)?));
@@ -46,13 +81,6 @@ pub fn overrides(args: &RunArgs, document: &mut Value) {
             },
         );
     }
-    if let Some(version) = &args.http {
-        entry(plan, "http").insert("version".into(), json!(version));
-    }
-    if args.insecure {
-        let http = entry(plan, "http");
-        entry(http, "tls").insert("insecure".into(), json!(true));
-    }
     if !args.thresholds.is_empty() {
         let rules = plan.entry("thresholds").or_insert_with(|| json!([]));
         if let Some(rules) = rules.as_array_mut() {
@@ -65,7 +93,7 @@ pub fn overrides(args: &RunArgs, document: &mut Value) {
 }
 
 /// The object under a key, made where it is not there.
-fn entry<'a>(object: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+pub fn entry<'a>(object: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
     let value = object.entry(key).or_insert_with(|| json!({}));
     if !value.is_object() {
         *value = json!({});
@@ -146,15 +174,6 @@ fn time_for(iterations: u64, rate: Rate) -> Result<Micros, Failure> {
     })
 }
 
-fn body_text(body: &str) -> Result<String, Failure> {
-    match body.strip_prefix('@') {
-        None => Ok(body.to_owned()),
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|error| Failure::wrong(format!("--body: {path}: {error}")))
-        }
-    }
-}
-
 fn headers(lines: &[String]) -> Result<Vec<Value>, Failure> {
     lines
         .iter()
@@ -176,14 +195,15 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Command};
     use clap::Parser;
-    use volcanion_common::plan::{Arrival, Executor, Plan, document};
+    use volcanion_common::plan::{Arrival, Body, Executor, Plan, document as documents};
 
     fn plan(flags: &str) -> Plan {
         let words = ["volcanion", "run", "http://127.0.0.1:1/x"].into_iter().chain(flags.split_whitespace());
         let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("it is `run`") };
-        let mut value = super::document(&args).unwrap();
+        let body = args.body.as_deref().map(Given::read).transpose().unwrap();
+        let mut value = super::document(&args, body.as_ref(), &Files::OfTheAgents).unwrap();
         overrides(&args, &mut value);
-        document::from_json(&value).unwrap().plan.plan().clone()
+        documents::from_json(&value).unwrap().plan.plan().clone()
     }
 
     #[test]
@@ -212,12 +232,40 @@ mod tests {
 
     #[test]
     fn a_body_makes_it_a_post_and_flags_reach_the_plan() {
-        let plan = plan("--body hello -H a:b --timeout 2s --threshold p95<10ms --insecure");
+        let plan = plan("--body hello -H a:b --timeout 2s --threshold p95<10ms");
         let step = plan.steps().next().unwrap().step.clone();
         assert_eq!(step.request.method, "POST");
         assert_eq!(step.request.headers[0].name, "a");
         assert_eq!(plan.timeout, Micros::from_secs(2));
         assert_eq!(plan.thresholds.len(), 1);
-        assert!(plan.http.tls.insecure);
+    }
+
+    #[test]
+    fn a_body_from_a_file_goes_out_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("body");
+        let given = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            Given::read(&format!("@{}", path.display())).unwrap()
+        };
+        assert_eq!(given(b"{\"a\":1}"), Given::Text("{\"a\":1}".to_owned()));
+        for large in [vec![b'x'; BODY_BYTES_MAX + 1], vec![0xff]] {
+            assert_eq!(given(&large), Given::File(path.clone()));
+        }
+        given(b"a {{ b }} {{ '{{' }}");
+        let plan = plan(&format!("--body @{}", path.display()));
+        let step = plan.steps().next().unwrap().step.clone();
+        let Some(Body::Text(body)) = &step.request.body else { panic!("{step:?}") };
+        assert_eq!(body.render(&plan.variables), "a {{ b }} {{ '{{' }}");
+        given(&[0xff, 0xfe]);
+        let path = path.display().to_string();
+        let Command::Run(args) = Cli::try_parse_from(["volcanion", "run", "http://h/"]).unwrap().command
+        else {
+            panic!("it is `run`")
+        };
+        let files = Files::here(None, None, &[("--body", path.as_ref())]).unwrap();
+        let value = document(&args, Some(&Given::File(path.into())), &files).unwrap();
+        assert_eq!(value["scenarios"]["default"]["steps"][0]["body_file"], "body");
+        assert!(Given::read("@/no/such/file").is_err());
     }
 }

@@ -1,11 +1,12 @@
 //! `volcanion run`: one load, in this process or on a cluster, with its result at the end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::outcome::{Wishes, check_out, tell};
-use super::{plan_file, quick};
+use super::quick::Given;
+use super::{files::Files, http_flags, plan_file, quick};
 use crate::args::{MasterRef, RunArgs};
 use crate::client::Client;
 use crate::cluster::Cluster;
@@ -18,7 +19,7 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.out {
         check_out(path)?;
     }
-    let document = document(args)?;
+    let (document, files) = document(args)?;
     let name = document["name"].as_str().unwrap_or("run").to_owned();
     let wishes =
         Wishes { name: &name, json: args.json, require_valid: args.require_valid, out: args.out.as_deref() };
@@ -29,8 +30,8 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
             follow(&client, run, true).await?
         }
         None => {
-            let size = Size { agents: args.agents.unwrap_or(1), cores: args.cores };
-            let embedded = Embedded::start(size, None).await?;
+            let size = Size { agents: args.agents.unwrap_or(1), cores: args.cores, pacing: args.pacing };
+            let embedded = Embedded::start(size, None, files.folder()).await?;
             let run = embedded.start(&document).await?;
             let followed = follow(&embedded, run, true).await;
             embedded.stop().await?;
@@ -40,11 +41,13 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
     tell(&followed, &wishes)
 }
 
-/// The plan's document, from the file or the flags, checked.
-fn document(args: &RunArgs) -> Result<Value, Failure> {
+/// The plan's document, from the file or the flags, checked; and where the files lie that it names.
+fn document(args: &RunArgs) -> Result<(Value, Files), Failure> {
     let is_url = args.what.starts_with("http://") || args.what.starts_with("https://");
-    let mut document = if is_url {
-        quick::document(args)?
+    let (mut document, files) = if is_url {
+        let body = args.body.as_deref().map(Given::read).transpose()?;
+        let files = files(args, None, body.as_ref())?;
+        (quick::document(args, body.as_ref(), &files)?, files)
     } else {
         let path = Path::new(&args.what);
         if !path.exists() {
@@ -54,11 +57,28 @@ fn document(args: &RunArgs) -> Result<Value, Failure> {
             )));
         }
         refuse_shape_flags(args)?;
-        plan_file::read(path)?.source
+        (plan_file::read(path)?.source, files(args, Some(path), None)?)
     };
     quick::overrides(args, &mut document);
+    if let Some(plan) = document.as_object_mut() {
+        http_flags::apply(&args.http, plan, &files)?;
+    }
     plan_file::of_value(&document)?;
-    Ok(document)
+    Ok((document, files))
+}
+
+/// Where agents read files: those of this process below the folder that the flags, the plan or its files say.
+fn files(args: &RunArgs, plan: Option<&Path>, body: Option<&Given>) -> Result<Files, Failure> {
+    if args.master.is_some() {
+        return Ok(Files::OfTheAgents);
+    }
+    let body = match body {
+        Some(Given::File(path)) => Some(path),
+        _ => None,
+    };
+    let named = [("--body", body), ("--cert", args.http.cert.as_ref()), ("--key", args.http.key.as_ref())];
+    let named = named.into_iter().filter_map(|(flag, path)| Some((flag, path.map(PathBuf::as_path)?)));
+    Files::here(args.http.files.as_deref(), plan, &named.collect::<Vec<_>>())
 }
 
 /// What a plan's file says cannot be said again by flags: nobody could tell which holds.

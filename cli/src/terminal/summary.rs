@@ -38,6 +38,22 @@ fn write(out: &mut String, name: &str, message: Option<&str>, m: &Metrics) -> st
         count(m.failed_requests),
         percent(m.failed_requests, m.total_requests)
     )?;
+    if m.own_faults > 0 {
+        writeln!(
+            out,
+            "  own faults   {:>14}   {}, not the target's",
+            count(m.own_faults),
+            percent(m.own_faults, m.total_requests)
+        )?;
+    }
+    if m.redirects > 0 {
+        writeln!(
+            out,
+            "  redirects    {:>14}   {}, in the requests above",
+            count(m.redirects),
+            percent(m.redirects, m.total_requests)
+        )?;
+    }
     writeln!(
         out,
         "  iterations   {:>14}   interrupted {}, dropped {}, missed {}",
@@ -103,16 +119,19 @@ fn write(out: &mut String, name: &str, message: Option<&str>, m: &Metrics) -> st
 
 fn judgement(out: &mut String, m: &Metrics) -> std::fmt::Result {
     writeln!(out)?;
-    let verdict = match m.validity.verdict {
-        Verdict::Valid => "valid",
-        Verdict::Degraded => "degraded",
-        Verdict::Invalid => "invalid",
-    };
+    let verdict = verdict_name(m.validity.verdict);
     let complete = if m.completeness.complete { "nothing is missing" } else { "INCOMPLETE" };
     writeln!(out, "  numbers are {verdict}, {complete}")?;
     for cause in &m.validity.causes {
-        let who = cause.agent.as_deref().unwrap_or("master");
-        writeln!(out, "    {} on {who} from {:.1} s", cause.code, cause.since_ms / 1e3)?;
+        let who = cause.agent.as_ref().map_or(String::new(), |agent| format!(" on {agent}"));
+        let until = cause.until_ms.map_or(String::new(), |until| format!(" to {:.1} s", until / 1e3));
+        writeln!(
+            out,
+            "    {}: {}{who} from {:.1} s{until}",
+            verdict_name(cause.verdict),
+            cause.code,
+            cause.since_ms / 1e3
+        )?;
     }
     for gap in &m.completeness.gaps {
         let about = if gap.estimate { "an estimated" } else { "at most" };
@@ -130,6 +149,14 @@ fn judgement(out: &mut String, m: &Metrics) -> std::fmt::Result {
         writeln!(out, "  ! {who}{}", warning.message)?;
     }
     Ok(())
+}
+
+fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Valid => "valid",
+        Verdict::Degraded => "degraded",
+        Verdict::Invalid => "invalid",
+    }
 }
 
 fn steps(out: &mut String, steps: &[StepView]) -> std::fmt::Result {
@@ -189,7 +216,7 @@ fn figure(expr: &str, value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use volcanion_common::view::metrics::{GapView, ThresholdView};
+    use volcanion_common::view::metrics::{CauseView, GapView, ThresholdView};
 
     #[test]
     fn what_is_broken_or_missing_is_said() {
@@ -208,8 +235,21 @@ mod tests {
             at_most_requests: 77,
             estimate: false,
         });
+        (m.total_requests, m.own_faults) = (100, 7);
+        m.validity.verdict = Verdict::Invalid;
+        m.validity.causes.push(CauseView {
+            code: "no_ports".into(),
+            verdict: Verdict::Invalid,
+            agent: Some("a2".into()),
+            since_ms: 2e3,
+            until_ms: Some(4e3),
+            ..CauseView::default()
+        });
         let text = text("checkout", None, &m);
         for part in [
+            "numbers are invalid",
+            "invalid: no_ports on a2 from 2.0 s to 4.0 s",
+            "7   7.00 %, not the target's",
             "checkout: failed",
             "a threshold was broken",
             "✗ p(95) < 1ms   observed 2.50 ms",

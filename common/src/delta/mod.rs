@@ -7,6 +7,8 @@ pub mod wire;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::series::{Distribution, ErrorKind, Series, SeriesKey};
 use crate::units::RunTime;
 
@@ -78,15 +80,42 @@ pub struct Process {
     pub cores: u32,
 }
 
-/// Something that an agent noticed about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something that an agent noticed about itself: said for each span in which it was so, and folded to one for each code and message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// A word for machines, such as `schedule_lag`.
     pub code: String,
-    /// A sentence for people.
+    /// A sentence for people, without numbers that change.
     pub message: String,
+    /// The scenario that it is about, by its position in the plan; absent: the agent as a whole.
+    #[serde(default)]
+    pub scenario: Option<u32>,
     /// When it began.
     pub since: RunTime,
+    /// The end of the last span in which it was so.
+    #[serde(default)]
+    pub until: RunTime,
+    /// How much of it there was, in the code's own unit: microseconds, or a count. Folded, it adds up.
+    #[serde(default)]
+    pub amount: u64,
+    /// The most of it in one span, in the code's own unit.
+    #[serde(default)]
+    pub worst: u64,
+}
+
+impl Warning {
+    /// Whether the two are the same weakness at different times.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.code == other.code && self.scenario == other.scenario && self.message == other.message
+    }
+
+    /// Adds what was said of it for another span.
+    pub fn add(&mut self, other: &Self) {
+        self.since = self.since.min(other.since);
+        self.until = self.until.max(other.until);
+        self.amount += other.amount;
+        self.worst = self.worst.max(other.worst);
+    }
 }
 
 impl Delta {
@@ -117,9 +146,9 @@ impl Delta {
         }
         self.process.add(&other.process, same, later);
         for warning in &other.warnings {
-            if !self.warnings.iter().any(|ours| ours.code == warning.code && ours.message == warning.message)
-            {
-                self.warnings.push(warning.clone());
+            match self.warnings.iter_mut().find(|ours| ours.is_like(warning)) {
+                Some(ours) => ours.add(warning),
+                None => self.warnings.push(warning.clone()),
             }
         }
         (self.from, self.to) = if self.is_unset() {
@@ -132,6 +161,11 @@ impl Delta {
     /// Requests of all series.
     pub fn requests(&self) -> u64 {
         self.series.values().map(|series| series.requests).sum()
+    }
+
+    /// Attempts that failed on our own side: no error of the target, see [`Series::failed`].
+    pub fn own_faults(&self) -> u64 {
+        self.series.iter().map(|(key, series)| series.own_faults(key.outcome)).sum()
     }
 
     fn is_unset(&self) -> bool {
@@ -176,5 +210,41 @@ impl Process {
         self.resident_bytes = level(self.resident_bytes, other.resident_bytes, same, later);
         self.open_files = level(self.open_files.into(), other.open_files.into(), same, later) as u32;
         self.cores = level(self.cores.into(), other.cores.into(), same, later) as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(message: &str, since: u64, amount: u64) -> Delta {
+        let warning = Warning {
+            code: "throttled".to_owned(),
+            message: message.to_owned(),
+            scenario: Some(3),
+            since: RunTime(since),
+            until: RunTime(since + 10),
+            amount,
+            worst: amount,
+        };
+        Delta { from: RunTime(since), to: RunTime(since + 10), warnings: vec![warning], ..Delta::default() }
+    }
+
+    #[test]
+    fn the_same_weakness_at_several_times_is_one_whatever_the_order() {
+        let parts = [said("a", 20, 5), said("b", 0, 1), said("a", 0, 7), said("a", 40, 2)];
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
+            let mut sum = Delta::default();
+            order.iter().for_each(|i| sum.add(&parts[*i]));
+            assert_eq!(sum.warnings.len(), 2);
+            let a = sum.warnings.iter().find(|warning| warning.message == "a").unwrap();
+            assert_eq!((a.since, a.until, a.amount, a.worst), (RunTime(0), RunTime(50), 14, 7));
+        }
+    }
+
+    #[test]
+    fn a_warning_keeps_all_of_itself_on_the_wire() {
+        let delta = said("a", 20, 5);
+        assert_eq!(Delta::from_bytes(&delta.to_bytes()).unwrap(), delta);
     }
 }

@@ -66,7 +66,15 @@ fn to_proto(delta: &Delta) -> pb::Delta {
         warnings: delta
             .warnings
             .iter()
-            .map(|w| pb::Warning { code: w.code.clone(), message: w.message.clone(), since_us: w.since.0 })
+            .map(|w| pb::Warning {
+                code: w.code.clone(),
+                message: w.message.clone(),
+                since_us: w.since.0,
+                until_us: w.until.0,
+                amount: w.amount,
+                worst: w.worst,
+                scenario: w.scenario,
+            })
             .collect(),
     }
 }
@@ -85,6 +93,7 @@ fn from_proto(message: pb::Delta) -> Result<Delta, WireError> {
         };
         let value = Series {
             requests: series.requests,
+            redirects: series.redirects,
             failed: series.failed,
             bytes_sent: series.bytes_sent,
             bytes_received: series.bytes_received,
@@ -126,7 +135,15 @@ fn from_proto(message: pb::Delta) -> Result<Delta, WireError> {
     delta.warnings = message
         .warnings
         .into_iter()
-        .map(|w| Warning { code: w.code, message: w.message, since: RunTime(w.since_us) })
+        .map(|w| Warning {
+            code: w.code,
+            message: w.message,
+            scenario: w.scenario,
+            since: RunTime(w.since_us),
+            until: RunTime(w.until_us.max(w.since_us)),
+            amount: w.amount,
+            worst: w.worst,
+        })
         .collect();
     Ok(delta)
 }
@@ -139,6 +156,7 @@ fn series_to_proto(key: SeriesKey, series: &Series) -> pb::Series {
             Outcome::Error(kind) => pb::series::Outcome::Error(kind_to_proto(kind).into()),
         }),
         requests: series.requests,
+        redirects: series.redirects,
         failed: series.failed,
         bytes_sent: series.bytes_sent,
         bytes_received: series.bytes_received,

@@ -191,6 +191,8 @@ fn as_written(root: &Node, path: &str) -> String {
 }
 
 #[cfg(test)]
+mod any_http;
+#[cfg(test)]
 mod any_plan;
 #[cfg(test)]
 mod damage;

@@ -1,9 +1,14 @@
 //! [`Plan`] → its document: the full form with every value written out, which reads back as the same plan.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 
-use super::executor::{Arrival, Executor, OpenLoop, Stage, WhenBusy};
-use super::http::{HttpOptions, HttpVersion};
+use super::executor::{Arrival, Control, Executor, OpenLoop, Stage, WhenBusy};
+use super::http::{
+    AddressFamily, Connections, DnsOptions, DnsRefresh, HttpOptions, HttpVersion, Resolve, TlsOptions,
+    TlsVersion,
+};
 use super::request::{Body, Header};
 use super::scenario::{Scenario, Step};
 use super::threshold::Threshold;
@@ -50,11 +55,74 @@ fn http(http: &HttpOptions) -> Value {
         HttpVersion::Http1 => "1.1",
         HttpVersion::Http2 => "2",
     };
-    let mut tls = json!({ "insecure": http.tls.insecure });
-    if let (Some(pem), Some(tls)) = (&http.tls.ca_pem, tls.as_object_mut()) {
-        tls.insert("ca".to_owned(), json!(pem));
+    let connections = match http.connections {
+        Connections::PerVu => json!("per_vu"),
+        Connections::Shared(count) => json!(count),
+    };
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    put("version", json!(version));
+    put("keep_alive", json!(!http.no_keep_alive));
+    put("connections", connections);
+    put("redirects", json!(http.redirects));
+    put("cookies", json!(http.cookies));
+    put("dns", dns(&http.dns));
+    put("local_ips", json!(http.local_ips));
+    if let Some(path) = &http.unix_socket {
+        put("unix_socket", json!(path));
     }
-    json!({ "version": version, "keep_alive": !http.no_keep_alive, "tls": tls })
+    put("tls", tls(&http.tls));
+    Value::Object(object)
+}
+
+fn dns(dns: &DnsOptions) -> Value {
+    let refresh = match dns.refresh {
+        DnsRefresh::Once => json!("once"),
+        DnsRefresh::PerConnection => json!("per_connection"),
+        DnsRefresh::Every(time) => json!(time),
+    };
+    let family = match dns.family {
+        AddressFamily::Any => "any",
+        AddressFamily::Ipv4 => "ipv4",
+        AddressFamily::Ipv6 => "ipv6",
+    };
+    let resolve: Value = dns.resolve.iter().map(resolve).collect();
+    json!({ "refresh": refresh, "family": family, "resolve": resolve })
+}
+
+fn resolve(resolve: &Resolve) -> Value {
+    let addresses = resolve.addresses.iter().map(|address| match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    });
+    let addresses: Vec<String> = addresses.collect();
+    json!(format!("{}:{}:{}", resolve.host, resolve.port, addresses.join(",")))
+}
+
+fn tls(tls: &TlsOptions) -> Value {
+    let version = |version: TlsVersion| match version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    };
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    put("insecure", json!(tls.insecure));
+    if let Some(pem) = &tls.ca_pem {
+        put("ca", json!(pem));
+    }
+    if let Some(client) = &tls.client {
+        put("cert", json!(client.cert_file));
+        put("key", json!(client.key_file));
+    }
+    if let Some(name) = &tls.server_name {
+        put("server_name", json!(name));
+    }
+    put("min_version", json!(version(tls.min_version)));
+    if let Some(highest) = tls.max_version {
+        put("max_version", json!(version(highest)));
+    }
+    put("resumption", json!(!tls.no_resumption));
+    Value::Object(object)
 }
 
 fn agents(agents: &AgentChoice) -> Value {
@@ -94,6 +162,19 @@ fn scenario(scenario: &Scenario) -> Value {
             put("start_rate", json!(start_rate));
             put("stages", stages(list));
             open_loop(&mut put, open);
+        }
+        Executor::ExternallyControlled { control, duration } => {
+            match control {
+                Control::Vus { vus, max_vus } => {
+                    put("vus", json!(vus));
+                    put("max_vus", json!(max_vus));
+                }
+                Control::Rate { rate, open } => {
+                    put("rate", json!(rate));
+                    open_loop(&mut put, open);
+                }
+            }
+            put("duration", json!(duration));
         }
     }
     put("start_time", json!(scenario.start_time));

@@ -57,6 +57,41 @@ pub enum Executor {
         /// How arrivals are spaced and carried.
         open: OpenLoop,
     },
+    /// A loop whose level is changed from outside while it goes.
+    ExternallyControlled {
+        /// What is changed, and where it begins.
+        control: Control,
+        /// More than zero.
+        duration: Micros,
+    },
+}
+
+/// What an externally-controlled scenario is led by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// A closed loop, by its number of VUs.
+    Vus {
+        /// At the start; may be zero.
+        vus: u64,
+        /// The most that it may be set to; at least 1.
+        max_vus: u64,
+    },
+    /// An open loop, by its rate.
+    Rate {
+        /// At the start; may be zero.
+        rate: Rate,
+        /// How arrivals are spaced and carried.
+        open: OpenLoop,
+    },
+}
+
+/// What an externally-controlled scenario is set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// So many VUs.
+    Vus(u64),
+    /// So many arrivals.
+    Rate(Rate),
 }
 
 /// What the two arrival-rate executors share.
@@ -106,7 +141,9 @@ impl Executor {
     /// From the scenario's start until the last moment in which an iteration may start.
     pub fn duration(&self) -> Micros {
         match self {
-            Self::ConstantVus { duration, .. } | Self::ConstantArrivalRate { duration, .. } => *duration,
+            Self::ConstantVus { duration, .. }
+            | Self::ConstantArrivalRate { duration, .. }
+            | Self::ExternallyControlled { duration, .. } => *duration,
             Self::PerVuIterations { max_duration, .. } | Self::SharedIterations { max_duration, .. } => {
                 *max_duration
             }
@@ -124,13 +161,37 @@ impl Executor {
             Self::RampingVus { start_vus, stages, .. } => {
                 stages.iter().map(|stage| stage.target).fold(*start_vus, u64::max)
             }
-            Self::ConstantArrivalRate { open, .. } | Self::RampingArrivalRate { open, .. } => open.max_vus,
+            Self::ExternallyControlled { control: Control::Vus { max_vus, .. }, .. } => *max_vus,
+            Self::ConstantArrivalRate { open, .. }
+            | Self::RampingArrivalRate { open, .. }
+            | Self::ExternallyControlled { control: Control::Rate { open, .. }, .. } => open.max_vus,
+        }
+    }
+
+    /// How arrivals are spaced and carried; `None` for a closed loop.
+    pub fn open_loop(&self) -> Option<&OpenLoop> {
+        match self {
+            Self::ConstantArrivalRate { open, .. }
+            | Self::RampingArrivalRate { open, .. }
+            | Self::ExternallyControlled { control: Control::Rate { open, .. }, .. } => Some(open),
+            _ => None,
+        }
+    }
+
+    /// What it is set to at its start, where it is changed from outside.
+    pub fn start_level(&self) -> Option<Level> {
+        match self {
+            Self::ExternallyControlled { control: Control::Vus { vus, .. }, .. } => Some(Level::Vus(*vus)),
+            Self::ExternallyControlled { control: Control::Rate { rate, .. }, .. } => {
+                Some(Level::Rate(*rate))
+            }
+            _ => None,
         }
     }
 
     /// Whether iterations start at times of their own, whatever the target does.
     pub fn is_open_loop(&self) -> bool {
-        matches!(self, Self::ConstantArrivalRate { .. } | Self::RampingArrivalRate { .. })
+        self.open_loop().is_some()
     }
 
     /// The name that plans use.
@@ -142,6 +203,28 @@ impl Executor {
             Self::SharedIterations { .. } => "shared-iterations",
             Self::ConstantArrivalRate { .. } => "constant-arrival-rate",
             Self::RampingArrivalRate { .. } => "ramping-arrival-rate",
+            Self::ExternallyControlled { .. } => "externally-controlled",
+        }
+    }
+}
+
+impl Level {
+    /// So many times as much: the agents' together, where each carries the whole plan.
+    pub fn times(self, by: u64) -> Self {
+        match self {
+            Self::Vus(vus) => Self::Vus(vus.saturating_mul(by)),
+            Self::Rate(rate) => {
+                Self::Rate(Rate::from_micro_per_hour(rate.micro_per_hour().saturating_mul(by)))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Vus(vus) => write!(f, "{vus} VUs"),
+            Self::Rate(rate) => rate.fmt(f),
         }
     }
 }

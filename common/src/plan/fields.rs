@@ -36,14 +36,26 @@ pub(crate) const PLAN: Shape = Shape {
 
 pub(crate) const HTTP: Shape = Shape {
     what: "http",
-    known: &["version", "keep_alive", "tls"],
-    later: &["redirects", "cookies", "connections", "proxy", "compression"],
+    known: &[
+        "version",
+        "keep_alive",
+        "connections",
+        "redirects",
+        "cookies",
+        "dns",
+        "local_ips",
+        "unix_socket",
+        "tls",
+    ],
+    later: &["proxy", "compression"],
 };
+
+pub(crate) const DNS: Shape = Shape { what: "dns", known: &["refresh", "family", "resolve"], later: &[] };
 
 pub(crate) const TLS: Shape = Shape {
     what: "tls",
-    known: &["insecure", "ca"],
-    later: &["cert", "key", "server_name", "min_version", "max_version"],
+    known: &["insecure", "ca", "cert", "key", "server_name", "min_version", "max_version", "resumption"],
+    later: &[],
 };
 
 pub(crate) const AGENTS: Shape =
@@ -87,6 +99,10 @@ pub(crate) const EXECUTORS: &[(&str, &[&str])] = &[
         "ramping-arrival-rate",
         &["start_rate", "stages", "arrival", "when_busy", "pre_allocated_vus", "max_vus"],
     ),
+    (
+        "externally-controlled",
+        &["vus", "rate", "max_vus", "duration", "arrival", "when_busy", "pre_allocated_vus"],
+    ),
 ];
 
 pub(crate) const STAGE: Shape = Shape { what: "a stage", known: &["duration", "target"], later: &[] };
@@ -105,10 +121,24 @@ pub(crate) const METHODS: &[(&str, &str)] = &[
 pub(crate) const STEP: Shape = Shape {
     what: "a step",
     known: &[
-        "name", "get", "post", "put", "patch", "delete", "head", "options", "method", "url", "headers",
-        "body", "json", "timeout", "think",
+        "name",
+        "get",
+        "post",
+        "put",
+        "patch",
+        "delete",
+        "head",
+        "options",
+        "method",
+        "url",
+        "headers",
+        "body",
+        "json",
+        "body_file",
+        "timeout",
+        "think",
     ],
-    later: &["extract", "check", "if", "repeat", "while", "group", "form", "file", "redirects"],
+    later: &["extract", "check", "if", "repeat", "while", "group", "form", "redirects"],
 };
 
 pub(crate) const THRESHOLD: Shape =

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 
 use crate::units::Micros;
 
+/// Source addresses of a plan at most; each adds some 28,000 ports.
+pub const LOCAL_IPS_MAX: usize = 1_024;
+
 /// How the agents speak HTTP.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpOptions {
@@ -22,7 +25,7 @@ pub struct HttpOptions {
     pub cookies: bool,
     /// How names become addresses.
     pub dns: DnsOptions,
-    /// Source addresses, taken in turn; none: the system's choice. Each has ports of its own.
+    /// Source addresses, taken in turn; none: the system's choice. Each has ports of its own. At most [`LOCAL_IPS_MAX`].
     pub local_ips: Vec<IpAddr>,
     /// All connections go to this Unix socket, whatever host and port a URL names.
     pub unix_socket: Option<String>,

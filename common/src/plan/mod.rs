@@ -24,7 +24,7 @@ mod yaml;
 use std::collections::BTreeMap;
 
 use crate::units::Micros;
-pub use executor::{Arrival, Executor, Stage, WhenBusy};
+pub use executor::{Arrival, Control, Executor, Level, Stage, WhenBusy};
 pub use http::{
     AddressFamily, ClientCertificate, Connections, DnsOptions, DnsRefresh, HttpOptions, HttpVersion, Resolve,
     TlsOptions, TlsVersion,

@@ -20,7 +20,7 @@
 //!
 //! **VUs.** The level is not rounded: VU n is active at t exactly when level(t) > n.
 
-use super::executor::{Executor, Stage};
+use super::executor::{Control, Executor, Stage};
 use crate::units::{Micros, Rate};
 
 mod wide;
@@ -73,17 +73,28 @@ impl Profile {
             Executor::RampingArrivalRate { start_rate, stages, .. } => {
                 Some(Self::ramp(start_rate.micro_per_hour(), stages, Rate::micro_per_hour))
             }
+            Executor::ExternallyControlled { control: Control::Rate { rate, .. }, duration } => {
+                Some(Self::of_rate(*rate, *duration))
+            }
             _ => None,
         }
     }
 
-    /// The number of VUs of a closed loop; `None` for an open one, whose VUs come by need.
+    /// One rate throughout: of a scenario whose rate is changed from outside, what holds from one change on.
+    pub fn of_rate(rate: Rate, duration: Micros) -> Self {
+        Self::flat(rate.micro_per_hour(), duration)
+    }
+
+    /// The number of VUs of a closed loop, as far as the plan fixes it; `None` for an open one, whose VUs come by need.
     pub fn of_vus(executor: &Executor) -> Option<Self> {
         match executor {
             Executor::ConstantVus { vus, duration } => Some(Self::flat(*vus, *duration)),
             Executor::PerVuIterations { vus, max_duration, .. }
             | Executor::SharedIterations { vus, max_duration, .. } => Some(Self::flat(*vus, *max_duration)),
             Executor::RampingVus { start_vus, stages, .. } => Some(Self::ramp(*start_vus, stages, |vus| vus)),
+            Executor::ExternallyControlled { control: Control::Vus { vus, .. }, duration } => {
+                Some(Self::flat(*vus, *duration))
+            }
             _ => None,
         }
     }

@@ -22,6 +22,7 @@ pub fn member(id: &str) -> Member {
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         cores: 2,
         capacity: 2.0,
+        requests_per_s: None,
         state: MemberState::Ready,
     }
 }

@@ -27,6 +27,9 @@ pub struct Member {
     pub cores: u32,
     /// Its weight beside other agents; its cores unless told otherwise. More than zero.
     pub capacity: f64,
+    /// Requests a second that it can generate at most, where it measured that at its start.
+    #[serde(default)]
+    pub requests_per_s: Option<f64>,
     /// Whether it takes runs.
     pub state: MemberState,
 }

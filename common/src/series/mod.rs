@@ -29,7 +29,10 @@ pub struct SeriesKey {
 pub struct Series {
     /// Attempts that ended this way.
     pub requests: u64,
-    /// Of them those that are no success.
+    /// Of them those that followed a redirect: all others are a step's first.
+    pub redirects: u64,
+    /// Of them those that the target is to blame for. What a series of errors has beyond them is our own fault: no free port, no free file, a
+    /// target that a guard rail of ours refuses. Of answers, the others are successes.
     pub failed: u64,
     /// Bytes written to the sockets (before TLS).
     pub bytes_sent: u64,
@@ -42,9 +45,18 @@ pub struct Series {
 }
 
 impl Series {
+    /// Attempts that failed on our own side, where they ended this way.
+    pub fn own_faults(&self, outcome: Outcome) -> u64 {
+        match outcome {
+            Outcome::Status(_) => 0,
+            Outcome::Error(_) => self.requests.saturating_sub(self.failed),
+        }
+    }
+
     /// Adds another span of the same series.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.redirects += other.redirects;
         self.failed += other.failed;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;

@@ -3,11 +3,13 @@
 //! Both state machines work on these types; [`wire`] turns them into protobuf and back, [`seal`] signs a Prepare.
 //! [`drain`] is the one order outside of a session.
 
+pub mod change;
 pub mod drain;
 pub mod seal;
 pub mod wire;
 
 use bytes::Bytes;
+pub use change::Change;
 
 use crate::ids::{AgentId, Epoch, Incarnation, RunId, Seq};
 use crate::units::{Micros, RunTime};
@@ -36,6 +38,8 @@ pub enum Order {
         /// How long requests in flight may go on.
         graceful: Micros,
     },
+    /// A scenario has another level from a moment on. Durable before it is sent.
+    Adjust(Change),
     /// Every delta up to this one is durable.
     Ack(Seq),
     /// The leader is there.
@@ -85,6 +89,13 @@ pub enum Report {
         /// Nanoseconds of CLOCK_MONOTONIC; later than ordered where the order came late.
         monotonic_ns: u64,
     },
+    /// A change of level was taken.
+    Adjusted {
+        /// The change's number.
+        number: u64,
+        /// Since when it holds, or will hold, on this agent; after the ordered moment where the order came late.
+        from: RunTime,
+    },
     /// A piece of a delta.
     Delta(DeltaFrame),
     /// The last delta was cut: the shard is done.
@@ -114,6 +125,8 @@ pub struct Welcome {
     pub run_time: RunTime,
     /// The oldest delta that it still keeps; 0: none.
     pub first_unacked: Seq,
+    /// The newest change of level that it has taken; 0: none.
+    pub adjusted: u64,
 }
 
 /// How far an agent's shard is.

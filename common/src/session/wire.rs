@@ -2,9 +2,10 @@
 
 use volcanion_proto::v1 as pb;
 
-use super::{DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
+use super::{Change, DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
 use crate::ids::{AgentId, Epoch, Incarnation, Seq};
-use crate::units::{Micros, RunTime};
+use crate::plan::Level;
+use crate::units::{Micros, Rate, RunTime};
 
 /// A message that this version cannot read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,13 @@ impl From<Order> for pb::Order {
                     StopWhy::Failed => pb::stop::Why::Failed,
                 };
                 Body::Stop(pb::Stop { why: why.into(), graceful_us: graceful.0 })
+            }
+            Order::Adjust(Change { number, scenario, at, level }) => {
+                let level = match level {
+                    Level::Vus(vus) => pb::adjust::Level::Vus(vus),
+                    Level::Rate(rate) => pb::adjust::Level::RateMicroPerHour(rate.micro_per_hour()),
+                };
+                Body::Adjust(pb::Adjust { number, scenario, at_us: at.0, level: Some(level) })
             }
             Order::Ack(seq) => Body::Ack(pb::Ack { seq: seq.0 }),
             Order::Alive => Body::Alive(pb::Alive {}),
@@ -68,6 +76,15 @@ impl TryFrom<pb::Order> for Order {
                 },
                 graceful: Micros(stop.graceful_us),
             },
+            Body::Adjust(adjust) => Self::Adjust(Change {
+                number: adjust.number,
+                scenario: adjust.scenario,
+                at: RunTime(adjust.at_us),
+                level: match adjust.level.ok_or(UnreadableMessage("level"))? {
+                    pb::adjust::Level::Vus(vus) => Level::Vus(vus),
+                    pb::adjust::Level::RateMicroPerHour(rate) => Level::Rate(Rate::from_micro_per_hour(rate)),
+                },
+            }),
             Body::Ack(ack) => Self::Ack(Seq(ack.seq)),
             Body::Alive(pb::Alive {}) => Self::Alive,
             Body::Release(pb::Release {}) => Self::Release,
@@ -91,10 +108,12 @@ impl From<Report> for pb::Report {
                     state: state.into(),
                     run_time_us: welcome.run_time.0,
                     first_unacked: welcome.first_unacked.0,
+                    adjusted: welcome.adjusted,
                 })
             }
             Report::Prepared { cores } => Body::Prepared(pb::Prepared { cores }),
             Report::Started { monotonic_ns } => Body::Started(pb::Started { monotonic_ns }),
+            Report::Adjusted { number, from } => Body::Adjusted(pb::Adjusted { number, from_us: from.0 }),
             Report::Delta(frame) => Body::Delta(pb::DeltaFrame {
                 seq: frame.seq.0,
                 index: frame.index,
@@ -126,9 +145,13 @@ impl TryFrom<pb::Report> for Report {
                 },
                 run_time: RunTime(welcome.run_time_us),
                 first_unacked: Seq(welcome.first_unacked),
+                adjusted: welcome.adjusted,
             }),
             Body::Prepared(prepared) => Self::Prepared { cores: prepared.cores },
             Body::Started(started) => Self::Started { monotonic_ns: started.monotonic_ns },
+            Body::Adjusted(adjusted) => {
+                Self::Adjusted { number: adjusted.number, from: RunTime(adjusted.from_us) }
+            }
             Body::Delta(frame) => {
                 if frame.index >= frame.count || frame.body.len() > super::FRAME_BYTES_MAX {
                     return Err(UnreadableMessage("frame"));
@@ -144,5 +167,23 @@ impl TryFrom<pb::Report> for Report {
             Body::Fault(fault) => Self::Fault { code: fault.code, message: fault.message },
             Body::Draining(pb::Draining {}) => Self::Draining,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_level_is_read_as_it_was_written() {
+        for level in [Level::Vus(0), Level::Vus(u64::MAX), Level::Rate(Rate::ZERO), Level::Rate(Rate::MAX)] {
+            let change = Change { number: 7, scenario: 3, at: RunTime(1_234_567), level };
+            let order = Order::Adjust(change);
+            assert_eq!(Order::try_from(pb::Order::from(order.clone())), Ok(order));
+        }
+        let report = Report::Adjusted { number: 7, from: RunTime(u64::MAX) };
+        assert_eq!(Report::try_from(pb::Report::from(report.clone())), Ok(report));
+        let without_level = pb::order::Order::Adjust(pb::Adjust { number: 1, ..pb::Adjust::default() });
+        assert!(Order::try_from(pb::Order { order: Some(without_level) }).is_err());
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod apportion;
 pub mod lanes;
+pub mod segments;
 pub mod split;
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@
 
 use super::ScenarioShare;
 use super::apportion::Apportioner;
-use crate::plan::{Executor, Load, Plan};
+use crate::plan::{Control, Executor, Load, Plan};
 use crate::units::Rate;
 use crate::validate::ValidPlan;
 
@@ -109,6 +109,15 @@ fn multiplied(plan: &Plan, by: u64) -> Plan {
             Executor::RampingArrivalRate { start_rate, stages, open } => {
                 faster(start_rate);
                 stages.iter_mut().for_each(|stage| faster(&mut stage.target));
+                times(&mut open.pre_allocated_vus);
+                times(&mut open.max_vus);
+            }
+            Executor::ExternallyControlled { control: Control::Vus { vus, max_vus }, .. } => {
+                times(vus);
+                times(max_vus);
+            }
+            Executor::ExternallyControlled { control: Control::Rate { rate, open }, .. } => {
+                faster(rate);
                 times(&mut open.pre_allocated_vus);
                 times(&mut open.max_vus);
             }

@@ -36,6 +36,18 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 pub const VARIABLE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of `http.tls.ca`.
 pub const CA_BYTES_MAX: usize = 1024 * 1024;
+/// Connections that the VUs of a run share to each server.
+pub const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Redirects of one request, as browsers have it.
+pub const REDIRECTS_MAX: u32 = 20;
+/// Entries of `http.dns.resolve`.
+pub const RESOLVE_MAX: usize = 1_000;
+/// Addresses of one entry of `http.dns.resolve`.
+pub const RESOLVE_ADDRESSES_MAX: usize = 1_000;
+/// Bytes of a Unix socket's path: `sun_path` has 108, one of them ends it.
+pub const UNIX_SOCKET_BYTES_MAX: usize = 107;
+/// Bytes of the name of an agent's file.
+pub const FILE_NAME_BYTES_MAX: usize = 1_024;
 /// Characters of a name.
 pub const NAME_CHARS_MAX: usize = 200;
 /// From the run's start to the last iteration's: 31 days.

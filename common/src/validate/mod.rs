@@ -1,10 +1,11 @@
 //! Plan → [`ValidPlan`], or all of its problems at once.
 //!
-//! Takes any [`Plan`]. The rules are in [`rules`] (executors, names, thresholds), [`request`] (what is sent) and
-//! [`bounds`] (how much of everything). Invariants: a plan from [`validate`] renders every request to legal HTTP, needs
+//! Takes any [`Plan`]. The rules are in [`rules`] (executors, names, thresholds), [`request`] (what is sent),
+//! [`http`] (how it is sent) and [`bounds`] (how much of everything). Invariants: a plan from [`validate`] renders every request to legal HTTP, needs
 //! no more than the bounds, and lasts at most 31 days.
 
 pub mod bounds;
+mod http;
 mod request;
 mod rules;
 
@@ -38,6 +39,7 @@ pub fn validate(plan: Plan) -> Result<ValidPlan, Problems> {
     let mut found = Found::default();
     rules::check(&plan, &mut found);
     request::check(&plan, &mut found);
+    http::check(&plan, &mut found);
     bounds::check(&plan, &mut found);
     if found.0.is_empty() { Ok(ValidPlan(plan)) } else { Err(Problems(found.0)) }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::bounds::{BODY_BYTES_MAX, CA_BYTES_MAX, HEADER_BYTES_MAX, REQUESTS_BYTES_MAX, URL_BYTES_MAX};
+use super::http::check_body_file;
 use super::{Found, step_path};
 use crate::plan::node::{at_key, excerpt};
 use crate::plan::request::{is_absolute, join};
@@ -17,8 +18,8 @@ const OURS: &[(&str, &str)] = &[
     ("connection", "it is set for you; use http.keep_alive to close after each request"),
     ("keep-alive", "it is set for you; use http.keep_alive to close after each request"),
     ("proxy-connection", "no proxies are spoken to; leave it out"),
-    ("upgrade", "only HTTP/1.1 is spoken; leave it out"),
-    ("http2-settings", "only HTTP/1.1 is spoken; leave it out"),
+    ("upgrade", "connections keep their protocol; use http.version to choose HTTP/1.1 or 2"),
+    ("http2-settings", "HTTP/2 is not reached by an upgrade; use http.version: 2 to speak it from the start"),
     ("trailer", "requests have no trailers; leave it out"),
 ];
 
@@ -49,6 +50,9 @@ pub(super) fn check(plan: &Plan, found: &mut Found) {
             let values = plan.headers.iter().chain(&request.headers).map(|header| &header.value);
             bytes =
                 values.map(|value| value.rendered_bytes(&plan.variables)).fold(bytes, usize::saturating_add);
+            if let Some(body) = &request.body {
+                check_body_file(&path, body, found);
+            }
             if let Some(Body::Text(body)) = &request.body {
                 let path = format!("{path}.body");
                 let size = body.rendered_bytes(&plan.variables);

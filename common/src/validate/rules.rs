@@ -9,7 +9,7 @@ use super::{Found, scenario_path, step_path};
 use crate::plan::executor::OpenLoop;
 use crate::plan::node::{at_key, excerpt};
 use crate::plan::suggest::hint;
-use crate::plan::{Executor, Plan, Scenario, Stage, Step, Threshold};
+use crate::plan::{Control, Executor, Plan, Scenario, Stage, Step, Threshold};
 use crate::units::{Micros, Rate};
 
 const HOUR: Micros = Micros::from_secs(3_600);
@@ -147,6 +147,24 @@ fn check_scenario(scenario: &Scenario, found: &mut Found) {
             }
             check_open(open, &path, peak, found);
         }
+        Executor::ExternallyControlled { control, duration } => {
+            match control {
+                Control::Vus { vus, max_vus } => {
+                    found.within(&at("max_vus"), *max_vus, 1, VUS_MAX);
+                    if vus > max_vus && *max_vus > 0 {
+                        found.note(
+                            at("vus"),
+                            format!("{vus} is more than max_vus ({max_vus}); give at most that"),
+                        );
+                    }
+                }
+                Control::Rate { rate, open } => {
+                    check_rate(*rate, &at("rate"), found);
+                    check_open(open, &path, *rate, found);
+                }
+            }
+            check_duration(*duration, &at("duration"), found);
+        }
     }
     let length = scenario.start_time.saturating_add(scenario.executor.duration());
     if length > DURATION_MAX {
@@ -156,7 +174,9 @@ fn check_scenario(scenario: &Scenario, found: &mut Found) {
             match scenario.executor {
                 Executor::RampingVus { .. } | Executor::RampingArrivalRate { .. } => "stages",
                 Executor::PerVuIterations { .. } | Executor::SharedIterations { .. } => "max_duration",
-                Executor::ConstantVus { .. } | Executor::ConstantArrivalRate { .. } => "duration",
+                Executor::ConstantVus { .. }
+                | Executor::ConstantArrivalRate { .. }
+                | Executor::ExternallyControlled { .. } => "duration",
             }
         };
         found.note(

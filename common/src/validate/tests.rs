@@ -23,12 +23,12 @@ fn broken(at: &str, value: Value) -> Vec<String> {
         .unwrap_or_default()
 }
 
-fn check(at: &str, value: Value, expected: &str) {
+pub(super) fn check(at: &str, value: Value, expected: &str) {
     let told = broken(at, value);
     assert!(told.len() == 1 && told[0].contains(expected), "{at}: expected `{expected}`, got {told:?}");
 }
 
-fn fine(at: &str, value: Value) {
+pub(super) fn fine(at: &str, value: Value) {
     assert_eq!(broken(at, value), Vec::<String>::new(), "{at}");
 }
 
@@ -137,6 +137,25 @@ fn executors_keep_their_ranges() {
     check(
         json!({ "executor": "ramping-arrival-rate", "stages": [{ "duration": "1s", "target": "0/s" }] }),
         "never rises",
+    );
+    let controlled = |more: Value| {
+        let mut options = json!({ "executor": "externally-controlled", "duration": "1s" });
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        options
+    };
+    fine(controlled(json!({ "vus": 0, "max_vus": 5 })));
+    fine(controlled(json!({ "rate": "0/s", "max_vus": 5, "when_busy": "queue" })));
+    check(controlled(json!({ "vus": 6, "max_vus": 5 })), "vus: 6 is more than max_vus (5)");
+    check(controlled(json!({ "vus": 0, "max_vus": 0 })), "max_vus: 0 is out of range");
+    check(controlled(json!({ "vus": 5 })), "max_vus: is missing");
+    check(controlled(json!({ "max_vus": 5 })), "vus: is missing; give `vus` (a closed loop) or `rate`");
+    check(
+        controlled(json!({ "vus": 1, "max_vus": 5, "arrival": "poisson" })),
+        "arrival: belongs to an open loop",
+    );
+    check(
+        controlled(json!({ "rate": "5/s", "max_vus": 2, "pre_allocated_vus": 3 })),
+        "more than max_vus (2)",
     );
     check(json!({ "executor": "constant-vu", "duration": "1s" }), "did you mean `constant-vus`?");
 }

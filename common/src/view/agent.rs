@@ -20,8 +20,11 @@ pub struct AgentView {
     pub labels: BTreeMap<String, String>,
     /// Load cores.
     pub cores: u32,
-    /// Its weight beside other agents.
+    /// Its weight beside other agents, in cores of a fixed speed.
     pub capacity: f64,
+    /// Requests a second that it can generate at most, as it measured at its start; absent where it did not.
+    #[serde(default)]
+    pub requests_per_s: Option<f64>,
     /// `ready`, `busy` or `draining`.
     pub state: String,
     /// Runs that it carries now.

@@ -17,8 +17,12 @@ pub struct IntervalView {
     pub to_ms: f64,
     /// Every attempt.
     pub requests: u64,
-    /// Those that were no success.
+    /// Those that failed by the target's fault.
     pub failed: u64,
+    /// Those that failed by the load generators' own fault.
+    pub own_faults: u64,
+    /// Of the requests those that followed a redirect.
+    pub redirects: u64,
     /// Requests a second in the span.
     pub rate: f64,
     /// Responses by status, as text.

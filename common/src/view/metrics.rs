@@ -20,8 +20,11 @@ pub struct Metrics {
     pub total_requests: u64,
     /// Whole responses with a status of success.
     pub success_requests: u64,
-    /// All others.
+    /// All others that the target is to blame for.
     pub failed_requests: u64,
+    /// Attempts that failed on the side of the load generators (no free port, no free file, a target that their guard rail refuses): neither
+    /// successes nor failures, and no threshold counts them. The three together are `total_requests`.
+    pub own_faults: u64,
     /// How long the load has been going, or went.
     pub total_duration_ms: f64,
     /// Least response time.
@@ -67,6 +70,8 @@ pub struct Metrics {
     pub schedule_lag_ms: TimesView,
     /// Where the time of requests went.
     pub phases: PhasesView,
+    /// Of the requests those that followed a redirect; the others are steps' own.
+    pub redirects: u64,
     /// Iterations that were started.
     pub iterations: u64,
     /// Iterations that ran to their end.
@@ -142,8 +147,12 @@ pub struct StepView {
     pub method: String,
     /// Every attempt.
     pub requests: u64,
-    /// Those that were no success.
+    /// Those that failed by the target's fault.
     pub failed: u64,
+    /// Those that failed by the load generators' own fault.
+    pub own_faults: u64,
+    /// Of them those that followed a redirect.
+    pub redirects: u64,
     /// Requests a second since the start.
     pub rate: f64,
     /// Responses by status.
@@ -178,8 +187,10 @@ pub struct AgentShareView {
     pub state: String,
     /// Requests that it reported.
     pub requests: u64,
-    /// Of them those that were no success.
+    /// Of them those that failed by the target's fault.
     pub failed: u64,
+    /// Of them those that failed by its own fault: no free port, no free file, a target that its guard rail refuses.
+    pub own_faults: u64,
     /// Requests a second since the start.
     pub rate: f64,
     /// Iterations that it started.
@@ -235,12 +246,22 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CauseView {
-    /// For machines.
+    /// For machines: `schedule_lag`, `throttled`, `no_ports` …
     pub code: String,
-    /// Whose fault it is; absent: the master's.
+    /// What follows from this cause alone: `degraded` or `invalid`.
+    pub verdict: Verdict,
+    /// Whose fault it is; absent: the master's, or nobody's alone.
     pub agent: Option<String>,
+    /// The scenario that it is about; absent: all.
+    pub scenario: Option<String>,
     /// When it began, in run time.
     pub since_ms: f64,
+    /// When it was seen last: the end of that interval, in run time; absent where that is not known.
+    pub until_ms: Option<f64>,
+    /// How much of it there was in all: milliseconds, or a count, as docs/validity.md says for each code; 0 where it has no measure.
+    pub amount: f64,
+    /// The most of it in one interval: milliseconds, a count, or a share of 1; 0 where it has no measure.
+    pub worst: f64,
 }
 
 /// Whether anything is missing from the numbers.

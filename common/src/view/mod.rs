@@ -10,4 +10,4 @@ pub use agent::AgentView;
 pub use interval::IntervalView;
 pub use metrics::Metrics;
 pub use problem_details::{ErrorCode, ProblemDetails};
-pub use run::{RunStatus, RunView, StopReason};
+pub use run::{LevelView, RunStatus, RunView, StopReason};

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::units::Rate;
+
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -83,4 +85,27 @@ pub struct RunView {
     pub ended_at: Option<String>,
     /// Planned length of the load in milliseconds.
     pub planned_duration_ms: u64,
+    /// What its externally-controlled scenarios are set to, in the plan's order; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<LevelView>,
+}
+
+/// What an externally-controlled scenario of a run is set to: `vus` or `rate`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LevelView {
+    /// The scenario's name.
+    pub scenario: String,
+    /// So many VUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vus: Option<u64>,
+    /// Such a rate, as plans write it: `900/s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rate: Option<Rate>,
+    /// The most VUs that there may be.
+    pub max_vus: u64,
+    /// The number of the change that set it; 0: the plan did.
+    pub change: u64,
+    /// The run's time, in milliseconds, from which on it holds.
+    pub from_ms: f64,
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use volcanion_common::delta::Delta;
 use volcanion_common::plan::Plan;
 use volcanion_common::plan::threshold::{Metric, Threshold};
-use volcanion_common::series::Distribution;
+use volcanion_common::series::{Distribution, Series, SeriesKey};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::view::metrics::ThresholdView;
 
@@ -134,13 +134,16 @@ impl Rule {
         }
     }
 
+    /// Requests and failed ones. What failed by our own fault is neither: a rule judges the target.
     fn counts(&self, delta: &Delta) -> (u64, u64) {
-        self.series(delta).fold((0, 0), |(requests, failed), s| (requests + s.requests, failed + s.failed))
+        self.series(delta).fold((0, 0), |(requests, failed), (key, series)| {
+            (requests + series.requests - series.own_faults(key.outcome), failed + series.failed)
+        })
     }
 
     fn times(&self, delta: &Delta) -> Option<Distribution> {
         let mut times = Distribution::default();
-        self.series(delta).for_each(|series| times.add(&series.response_time));
+        self.series(delta).for_each(|(_, series)| times.add(&series.response_time));
         (!times.is_empty()).then_some(times)
     }
 
@@ -150,10 +153,8 @@ impl Rule {
         wanted.map(|(_, scenario)| scenario.dropped).sum()
     }
 
-    fn series<'a>(&'a self, delta: &'a Delta) -> impl Iterator<Item = &'a volcanion_common::series::Series> {
-        let wanted =
-            delta.series.iter().filter(|(key, _)| self.step.is_none_or(|(step, _)| step == key.step));
-        wanted.map(|(_, series)| series)
+    fn series<'a>(&'a self, delta: &'a Delta) -> impl Iterator<Item = (&'a SeriesKey, &'a Series)> {
+        delta.series.iter().filter(|(key, _)| self.step.is_none_or(|(step, _)| step == key.step))
     }
 
     /// In the unit that documents show: times in milliseconds.

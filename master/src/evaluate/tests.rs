@@ -55,6 +55,21 @@ fn rules_are_judged_on_merged_numbers() {
 }
 
 #[test]
+fn our_own_faults_are_no_requests_to_a_rule_about_the_target() {
+    let mut with_ours = delta(0, 10);
+    let lost = SeriesKey { step: 1, outcome: Outcome::Error(ErrorKind::Connect) };
+    with_ours.series.get_mut(&lost).unwrap().requests += 1_000;
+    let check = |rule: &str, expected: f64| {
+        let observed = judge(json!(rule)).at_end(&with_ours).remove(0).observed.unwrap();
+        assert!((observed - expected).abs() < 1e-9, "{rule}: {observed}");
+    };
+    check("error_rate < 50%", 10.0 / 110.0);
+    check("failed < 100", 10.0);
+    check("rps > 100", 110.0);
+    check("requests > 100", 110.0);
+}
+
+#[test]
 fn what_was_never_measured_is_kept_while_the_run_goes_and_broken_at_its_end() {
     let nothing = Delta { to: RunTime(1_000_000), ..Delta::default() };
     for (rule, kept_at_end) in

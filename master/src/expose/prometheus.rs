@@ -31,18 +31,21 @@ fn request_families(runs: &[RunTotals]) -> Vec<Family> {
     );
     let mut requests = Family::counter("http_requests_total", "Requests, every attempt.");
     let mut failed = Family::counter("http_requests_failed_total", "Requests that were no success.");
+    let mut redirects =
+        Family::counter("volcanion_redirects_total", "Of the requests those that followed a redirect.");
     let mut sent = Family::counter("volcanion_sent_bytes_total", "Bytes written by requests.");
     let mut received = Family::counter("volcanion_received_bytes_total", "Bytes read of responses.");
     for_each_series(runs, |labels, series| {
         requests.add(labels, series.requests as f64);
         failed.add(labels, series.failed as f64);
+        redirects.add(labels, series.redirects as f64);
         sent.add(labels, series.bytes_sent as f64);
         received.add(labels, series.bytes_received as f64);
         if !series.response_time.is_empty() {
             durations.add_distribution(labels, &series.response_time);
         }
     });
-    vec![durations, requests, failed, sent, received]
+    vec![durations, requests, failed, redirects, sent, received]
 }
 
 fn for_each_series(runs: &[RunTotals], mut add: impl FnMut(&[(&str, &str)], &Series)) {

@@ -139,6 +139,7 @@ mod tests {
             labels: [("zone".to_owned(), zone.to_owned())].into(),
             cores: 1,
             capacity: 1.0,
+            requests_per_s: None,
             state,
         }
     }

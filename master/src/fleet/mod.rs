@@ -111,6 +111,7 @@ impl Agents {
             labels: member.labels.clone(),
             cores: member.cores,
             capacity: member.capacity,
+            requests_per_s: member.requests_per_s,
             state: state.to_owned(),
             load,
             clock_offset_us: clock.map(|clock| clock.offset_ns / 1_000),

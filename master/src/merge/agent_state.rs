@@ -3,7 +3,7 @@
 //! Cumulative, so that the newest one says all: it is stored with each part that moves it, as JSON.
 
 use serde::{Deserialize, Serialize};
-use volcanion_common::delta::{Delta, ScenarioDelta};
+use volcanion_common::delta::{Delta, ScenarioDelta, Warning};
 use volcanion_common::ids::{AgentId, Incarnation, Seq};
 use volcanion_common::units::{Micros, RunTime};
 
@@ -23,8 +23,11 @@ pub struct AgentState {
     pub reported_to: RunTime,
     /// Requests of all deltas.
     pub requests: u64,
-    /// Of them those that were no success.
+    /// Of them those that failed by the target's fault.
     pub failed: u64,
+    /// Of them those that failed by its own fault.
+    #[serde(default)]
+    pub own_faults: u64,
     /// For each scenario of the plan, in order.
     pub scenarios: Vec<ScenarioCounts>,
     /// Requests a second of its closed loops in its busiest delta: what an estimate of a gap goes by.
@@ -41,8 +44,8 @@ pub struct AgentState {
     pub gap: Option<Gap>,
     /// Of a lost agent: its arrivals up to this moment are counted as missed.
     pub missed_to: RunTime,
-    /// What it noticed about itself: code, message, since.
-    pub warnings: Vec<(String, String, RunTime)>,
+    /// What it noticed about itself, folded.
+    pub warnings: Vec<Warning>,
 }
 
 /// What one agent's scenario did so far.
@@ -81,6 +84,7 @@ impl AgentState {
             reported_to: RunTime::START,
             requests: 0,
             failed: 0,
+            own_faults: 0,
             scenarios: vec![ScenarioCounts::default(); scenarios],
             closed_rate_max: 0.0,
             cpu: 0.0,
@@ -104,6 +108,7 @@ impl AgentState {
         for (key, series) in &delta.series {
             self.requests += series.requests;
             self.failed += series.failed;
+            self.own_faults += series.own_faults(key.outcome);
             if closed_steps.get(key.step as usize).copied().unwrap_or(false) {
                 closed_requests += series.requests;
             }
@@ -122,12 +127,10 @@ impl AgentState {
         }
         self.memory_bytes = process.resident_bytes;
         for warning in delta.warnings.drain(..) {
-            let is_known = self
-                .warnings
-                .iter()
-                .any(|(code, message, _)| *code == warning.code && *message == warning.message);
-            if !is_known && self.warnings.len() < WARNINGS_MAX {
-                self.warnings.push((warning.code, warning.message, warning.since));
+            if let Some(ours) = self.warnings.iter_mut().find(|ours| ours.is_like(&warning)) {
+                ours.add(&warning);
+            } else if self.warnings.len() < WARNINGS_MAX {
+                self.warnings.push(warning);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The total and the agents' states → the metrics document.
 //!
 //! Takes borrowed figures, gives [`Metrics`] with every key filled. Invariants: the total equals the status codes and the errors
-//! added up, and successes plus failures; every percentile is read from a merged histogram.
+//! added up, and successes, failures and own faults; every percentile is read from a merged histogram.
 
 use std::collections::BTreeMap;
 
@@ -66,14 +66,16 @@ pub fn build(figures: Figures<'_>) -> Metrics {
     let count =
         |of: fn(&volcanion_common::delta::ScenarioDelta) -> u64| total.scenarios.values().map(of).sum();
     let states: Vec<&AgentState> = figures.agents.iter().map(|(state, _)| *state).collect();
+    let scenarios: Vec<&str> = plan.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
     let is_ended = figures.status.is_ended();
     let response = times(&sum.response_time);
 
     Metrics {
         run_id: figures.run.0,
         total_requests: sum.requests,
-        success_requests: sum.requests - sum.failed,
+        success_requests: sum.requests.saturating_sub(sum.failed + sum.own_faults),
         failed_requests: sum.failed,
+        own_faults: sum.own_faults,
         total_duration_ms: total.to.as_millis_f64(),
         min_latency_ms: response.min,
         max_latency_ms: response.max,
@@ -105,13 +107,14 @@ pub fn build(figures: Figures<'_>) -> Metrics {
         interrupted_iterations: count(|s| s.interrupted),
         dropped_iterations: count(|s| s.dropped),
         missed_iterations: count(|s| s.missed),
+        redirects: sum.redirects,
         bytes_sent: sum.bytes_sent,
         bytes_received: sum.bytes_received,
         steps,
         thresholds: figures.thresholds,
         agents: figures.agents.iter().map(|(state, lag)| agent_view(state, lag, &per_second)).collect(),
         warnings: warnings(figures.warnings, &states),
-        validity: validity::judge(total, &states, figures.start_skew_ms),
+        validity: validity::judge(total, &states, &scenarios, figures.start_skew_ms),
         completeness: completeness(&states),
         start_skew_ms: figures.start_skew_ms,
     }
@@ -146,6 +149,8 @@ pub fn times(distribution: &Distribution) -> TimesView {
 pub struct Sum {
     pub requests: u64,
     pub failed: u64,
+    pub own_faults: u64,
+    pub redirects: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
     /// Answers by status.
@@ -165,6 +170,8 @@ impl Sum {
         for (key, series) in total.series.range(first..).take_while(|(key, _)| key.step == step) {
             sum.requests += series.requests;
             sum.failed += series.failed;
+            sum.own_faults += series.own_faults(key.outcome);
+            sum.redirects += series.redirects;
             sum.bytes_sent += series.bytes_sent;
             sum.bytes_received += series.bytes_received;
             sum.response_time.add(&series.response_time);
@@ -199,6 +206,8 @@ impl Sum {
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
+        self.own_faults += other.own_faults;
+        self.redirects += other.redirects;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.response_time.add(&other.response_time);
@@ -220,6 +229,8 @@ fn step_view(plan: &Plan, step: StepRef<'_>, sum: &Sum, rate: f64) -> StepView {
         method: step.step.request.method.clone(),
         requests: sum.requests,
         failed: sum.failed,
+        own_faults: sum.own_faults,
+        redirects: sum.redirects,
         rate,
         status_codes: sum.status_codes.clone(),
         errors: sum.errors.clone(),
@@ -249,6 +260,7 @@ fn agent_view(state: &AgentState, lag: &Distribution, per_second: &impl Fn(u64) 
         state: name.to_owned(),
         requests: state.requests,
         failed: state.failed,
+        own_faults: state.own_faults,
         rate: per_second(state.requests),
         iterations: state.iterations(),
         dropped_iterations: state.scenarios.iter().map(|counts| counts.dropped).sum(),
@@ -260,11 +272,11 @@ fn agent_view(state: &AgentState, lag: &Distribution, per_second: &impl Fn(u64) 
 
 fn warnings(ours: &[WarningView], states: &[&AgentState]) -> Vec<WarningView> {
     let theirs = states.iter().flat_map(|state| {
-        state.warnings.iter().map(|(code, message, since)| WarningView {
-            code: code.clone(),
-            since_ms: since.as_millis_f64(),
+        state.warnings.iter().map(|warning| WarningView {
+            code: warning.code.clone(),
+            since_ms: warning.since.as_millis_f64(),
             agent: Some(state.agent.to_string()),
-            message: message.clone(),
+            message: warning.message.clone(),
         })
     });
     let mut all: Vec<WarningView> = ours.iter().cloned().chain(theirs).collect();

@@ -6,6 +6,7 @@
 
 pub mod agent_state;
 pub mod complete;
+pub mod controlled;
 pub mod document;
 pub mod inbox;
 pub mod planned;

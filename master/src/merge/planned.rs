@@ -7,9 +7,11 @@
 use volcanion_common::delta::ScenarioDelta;
 use volcanion_common::plan::profile::Profile;
 use volcanion_common::plan::{Arrival, Executor, Plan, Scenario, Step};
+use volcanion_common::session::Change;
 use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::{Micros, RunTime};
 
+use super::controlled::Controlled;
 use super::{AgentState, Gap, ScenarioCounts};
 
 /// One agent's plan.
@@ -25,8 +27,12 @@ struct PlannedScenario {
     start: Micros,
     requests_per_iteration: u64,
     share: ScenarioShare,
-    /// The arrivals of the whole scenario, where it is an open loop.
+    /// The arrivals of the whole scenario, where it is an open loop that the plan alone leads.
     arrivals: Option<Profile>,
+    /// What it is led by from outside.
+    controlled: Option<Controlled>,
+    /// The most VUs of this share.
+    vus: u64,
     /// Arrivals are drawn by chance, so their number is an expectation.
     is_random: bool,
     /// Iterations of this share in all, where the plan fixes them.
@@ -39,6 +45,29 @@ impl Planned {
         let scenarios =
             plan.scenarios.iter().zip(shares).map(|(s, share)| PlannedScenario::new(s, share)).collect();
         Self { scenarios, last_moment: RunTime::START.plus(plan.duration()).plus(plan.graceful_stop()) }
+    }
+
+    /// A change of level was ordered; each once, in the order of their numbers.
+    pub fn ordered(&mut self, change: Change) {
+        let scenario = self.scenarios.get_mut(change.scenario as usize);
+        if let Some(controlled) = scenario.and_then(|scenario| scenario.controlled.as_mut()) {
+            controlled.ordered(change);
+        }
+    }
+
+    /// The agent has taken a change of level, which holds since `from`.
+    pub fn confirmed(&mut self, number: u64, from: RunTime) {
+        for controlled in self.scenarios.iter_mut().filter_map(|scenario| scenario.controlled.as_mut()) {
+            if controlled.confirmed(number, from) {
+                return;
+            }
+        }
+    }
+
+    /// The agent has taken every change up to this one.
+    pub fn confirmed_up_to(&mut self, number: u64) {
+        let controlled = self.scenarios.iter_mut().filter_map(|s| s.controlled.as_mut());
+        controlled.for_each(|controlled| controlled.confirmed_up_to(number));
     }
 
     /// Arrivals of the agent's open loops that are due in [from, to), by scenario; only those with any.
@@ -84,23 +113,27 @@ impl Planned {
         }
         if open_ended {
             let rate = if state.seq.0 > 0 { state.closed_rate_max } else { fallback_rate };
+            let rate = rate * self.growth(from, to);
             let about = (rate * to.since(from).as_secs_f64()).ceil() as u64;
             at_most_requests = at_most_requests.saturating_add(about);
             estimate = true;
         }
         Gap { from, to, at_most_requests, estimate }
     }
+
+    /// How many times as many VUs the closed loops were to have in [from, to) as at any time before; at least 1.
+    fn growth(&self, from: RunTime, to: RunTime) -> f64 {
+        let closed = || self.scenarios.iter().filter(|scenario| !scenario.is_open());
+        let before: u64 = closed().map(|scenario| scenario.vus_between(RunTime::START, from)).sum();
+        let then: u64 = closed().map(|scenario| scenario.vus_between(from, to)).sum();
+        if before > 0 { (then as f64 / before as f64).max(1.0) } else { 1.0 }
+    }
 }
 
 impl PlannedScenario {
     fn new(scenario: &Scenario, share: &ScenarioShare) -> Self {
         let executor = &scenario.executor;
-        let open = match executor {
-            Executor::ConstantArrivalRate { open, .. } | Executor::RampingArrivalRate { open, .. } => {
-                Some(open)
-            }
-            _ => None,
-        };
+        let controlled = Controlled::new(executor, RunTime::START.plus(scenario.start_time), share);
         let iterations = match executor {
             Executor::PerVuIterations { vus, iterations, .. } => {
                 Some(share.count_below(*vus).saturating_mul(*iterations))
@@ -113,23 +146,40 @@ impl PlannedScenario {
             requests_per_iteration: scenario.steps.iter().filter(|s| matches!(s, Step::Request(_))).count()
                 as u64,
             share: share.clone(),
-            arrivals: Profile::of_arrivals(executor),
-            is_random: open.is_some_and(|open| open.arrival == Arrival::Poisson),
+            arrivals: if controlled.is_none() { Profile::of_arrivals(executor) } else { None },
+            controlled,
+            vus: share.count_below(executor.max_vus()),
+            is_random: executor.open_loop().is_some_and(|open| open.arrival == Arrival::Poisson),
             iterations,
         }
     }
 
     /// Owned arrivals that are due before a moment of run time; `None` for a closed loop.
     fn arrivals_before(&self, time: RunTime) -> Option<u64> {
+        if let Some(controlled) = &self.controlled {
+            return controlled.arrivals_before(time);
+        }
         let since_start = time.since(RunTime::START.plus(self.start));
         self.arrivals
             .as_ref()
             .map(|arrivals| self.share.count_below(arrivals.count_before(since_start.as_nanos())))
     }
 
+    fn is_open(&self) -> bool {
+        self.arrivals_before(RunTime::START).is_some()
+    }
+
+    /// The most VUs that it was to have in [from, to).
+    fn vus_between(&self, from: RunTime, to: RunTime) -> u64 {
+        self.controlled.as_ref().map_or(self.vus, |controlled| controlled.vus_between(from, to))
+    }
+
     /// The most iterations that may have gone on between the counts and `to`; `None` where the plan does not say.
     fn iterations_left(&self, counts: &ScenarioCounts, to: RunTime) -> Option<u64> {
-        let planned = self.arrivals_before(to).or(self.iterations)?;
+        let planned = match &self.controlled {
+            Some(controlled) => controlled.most_before(to)?,
+            None => self.arrivals_before(to).or(self.iterations)?,
+        };
         let going = counts.started.saturating_sub(counts.completed + counts.interrupted);
         Some(planned.saturating_sub(counts.accounted()).saturating_add(going))
     }

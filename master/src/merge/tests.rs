@@ -33,8 +33,8 @@ fn add_series(
     failed: u64,
     millis: Option<u64>,
 ) {
-    let mut series =
-        Series { requests, failed, bytes_sent: requests, bytes_received: 2 * requests, ..Series::default() };
+    let (bytes_sent, bytes_received, redirects) = (requests, 2 * requests, requests / 3);
+    let mut series = Series { requests, redirects, failed, bytes_sent, bytes_received, ..Series::default() };
     for _ in 0..millis.map_or(0, |_| requests) {
         series.response_time.record(Micros::from_millis(millis.unwrap_or(0)));
         series.service_time.record(Micros::from_millis(millis.unwrap_or(0)));
@@ -89,6 +89,7 @@ fn the_document_adds_up_and_shows_every_step() {
     assert_eq!((m.min_latency_ms, m.max_latency_ms, m.response_time_ms.count), (5.0, 1_000.0, 97));
     assert!((m.avg_latency_ms - (90.0 * 5.0 + 6.0 * 50.0 + 1_000.0) / 97.0).abs() < 1e-9);
     assert_eq!((m.bytes_sent, m.bytes_received, m.interrupted_iterations), (100, 200, 1));
+    assert_eq!((m.redirects, m.steps[0].redirects, m.steps[1].redirects), (33, 33, 0));
     let steps: Vec<_> =
         m.steps.iter().map(|s| (s.name.as_str(), s.method.as_str(), s.requests, s.failed)).collect();
     assert_eq!(steps, [("home", "GET", 100, 10), ("login", "POST", 0, 0)]);
@@ -105,15 +106,107 @@ fn warnings_keep_the_name_of_their_agent_and_come_once() {
         delta.warnings.push(Warning {
             code: "no_ports".to_owned(),
             message: "m".to_owned(),
-            since: RunTime(7_000),
+            since: RunTime(6_000 + seq * 1_000),
+            until: RunTime(seq * 1_000_000),
+            amount: seq,
+            worst: seq,
+            ..Warning::default()
         });
         a.add(Seq(seq), &mut delta, &[]);
         assert!(delta.warnings.is_empty());
     }
-    let validity = validity::judge(&Delta::default(), &[&a], None);
+    let judge = |states: &[&AgentState]| validity::judge(&Delta::default(), states, &["main"], Some(0.1));
+    let validity = judge(&[&state("b"), &a]);
     assert_eq!((validity.verdict, validity.causes.len()), (Verdict::Invalid, 1));
-    assert_eq!((validity.causes[0].agent.as_deref(), validity.causes[0].since_ms), (Some("a"), 7.0));
-    assert_eq!(validity::judge(&Delta::default(), &[&state("b")], Some(0.1)).verdict, Verdict::Valid);
+    let cause = &validity.causes[0];
+    assert_eq!((cause.agent.as_deref(), cause.verdict), (Some("a"), Verdict::Invalid));
+    assert_eq!((cause.since_ms, cause.until_ms, cause.amount, cause.worst), (7.0, Some(3_000.0), 6.0, 3.0));
+    assert_eq!(judge(&[&state("b")]).verdict, Verdict::Valid);
+}
+
+#[test]
+fn how_much_of_it_there_was_decides_how_grave_a_cause_is() {
+    // Of 10 s, 10,000 requests and 1,000 iterations of the scenario.
+    let check = |code: &str, amount: u64, expected: Verdict| {
+        let mut a = state("a");
+        let mut delta = at(0, 10_000, 10_000);
+        delta.scenarios.insert(0, ScenarioDelta { started: 1_000, ..ScenarioDelta::default() });
+        let warning =
+            Warning { code: code.to_owned(), scenario: Some(0), amount, worst: amount, ..Warning::default() };
+        delta.warnings.push(warning);
+        a.add(Seq(1), &mut delta, &[false]);
+        let validity = validity::judge(&Delta::default(), &[&a, &state("b")], &["main"], None);
+        assert_eq!(validity.verdict, expected, "{code} {amount}");
+        for cause in validity.causes {
+            let named = (cause.verdict, cause.agent.as_deref(), cause.scenario.as_deref());
+            assert_eq!(named, (expected, Some("a"), Some("main")), "{code} {amount}");
+        }
+    };
+    for code in ["throttled", "stalled"] {
+        check(code, 1_000_000, Verdict::Degraded);
+        check(code, 1_000_001, Verdict::Invalid);
+    }
+    for code in ["no_ports", "no_files", "blocked"] {
+        check(code, 10, Verdict::Degraded);
+        check(code, 11, Verdict::Invalid);
+    }
+    check("schedule_lag", 100, Verdict::Degraded);
+    check("schedule_lag", 101, Verdict::Invalid);
+    // A closed loop at full speed, a slow target with few VUs, a shared machine: worth a word, and no more.
+    for code in ["core_use", "cpu_wait", "cpu_steal", "dropped_iterations", "of another version"] {
+        check(code, 10_000_000, Verdict::Degraded);
+    }
+    check("agent_fault", 0, Verdict::Invalid);
+    check("draining", 0, Verdict::Valid);
+}
+
+#[test]
+fn the_gravest_cause_comes_first_and_pauses_are_not_put_down_to_busy_vus() {
+    let mut total = Delta::default();
+    total.scenarios.insert(0, ScenarioDelta { started: 90, dropped: 10, ..ScenarioDelta::default() });
+    let verdict_of = |warnings: &[(&str, u64)]| {
+        let mut a = state("a");
+        let mut delta = at(0, 10_000, 90);
+        delta.warnings = warnings
+            .iter()
+            .map(|(code, amount)| Warning { code: (*code).to_owned(), amount: *amount, ..Warning::default() })
+            .collect();
+        a.add(Seq(1), &mut delta, &[false]);
+        let validity = validity::judge(&total, &[&a], &["main"], None);
+        validity.causes.into_iter().map(|cause| cause.code).collect::<Vec<_>>()
+    };
+    assert_eq!(verdict_of(&[]), ["dropped_iterations"]);
+    assert_eq!(verdict_of(&[("core_use", 1), ("stalled", 2_000_000)]), ["stalled", "core_use"]);
+}
+
+#[test]
+fn what_failed_by_our_own_fault_is_neither_a_success_nor_a_failure() {
+    let plan = two_steps();
+    let mut total = at(0, 1_000, 5);
+    // Three had no port, two were refused.
+    add_series(&mut total, 0, Outcome::Error(ErrorKind::Connect), 5, 2, None);
+    total.errors.insert((0, ErrorKind::Connect, "no ports".to_owned()), 3);
+    total.errors.insert((0, ErrorKind::Connect, "refused".to_owned()), 2);
+    let mut a = state("a");
+    a.add(Seq(1), &mut total.clone(), &[false, false]);
+    let lag = Distribution::default();
+    let m = document::build(Figures {
+        run: RunId::new(),
+        plan: &plan,
+        status: RunStatus::Running,
+        stop_reason: None,
+        unix_ms: 0,
+        total: &total,
+        current_rps: 0.0,
+        agents: vec![(&a, &lag)],
+        warnings: &[],
+        thresholds: Vec::new(),
+        start_skew_ms: None,
+    });
+    assert_eq!((m.total_requests, m.success_requests, m.failed_requests, m.own_faults), (10, 5, 2, 3));
+    assert_eq!((m.steps[0].requests, m.steps[0].failed, m.steps[0].own_faults), (10, 2, 3));
+    assert_eq!((m.agents[0].requests, m.agents[0].failed, m.agents[0].own_faults), (10, 2, 3));
+    assert_eq!(m.errors["connect: no ports"], 3);
 }
 
 #[test]

@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::registry::{Fleet, Member};
 use volcanion_common::session::{Hello, Order};
 use volcanion_common::view::metrics::WarningView;
-use volcanion_common::view::{Metrics, RunStatus, StopReason};
+use volcanion_common::view::{LevelView, Metrics, RunStatus, RunView, StopReason};
 
+use super::adjust::AdjustRequest;
 use super::live::Live;
-use super::machine::{Action, Ending, Event, NewRun, Now, RunMachine, Save, TakenUp};
+use super::machine::{Action, Ending, Event, NewRun, NotAdjusted, Now, RunMachine, Save, TakenUp};
 use super::table::Shared;
 use super::writer::{self, Write};
 use crate::fleet::choose::Reservation;
@@ -47,6 +48,8 @@ pub(crate) struct RunContext {
     pub(crate) live: Arc<Live>,
     /// Cancelled when somebody asks for the run's end.
     pub(crate) stop: CancellationToken,
+    /// Levels that are asked for.
+    pub(crate) asked: mpsc::Receiver<AdjustRequest>,
     /// The run's agents, held until it is over.
     pub(crate) reservation: Reservation,
 }
@@ -146,6 +149,9 @@ struct Driver {
     wake_at_ns: Option<u64>,
     last_performance_line: Instant,
     is_stop_said: bool,
+    /// Who waits for a change of level, by the request's number.
+    asking: HashMap<u64, oneshot::Sender<Result<(), NotAdjusted>>>,
+    requests: u64,
     is_over: bool,
 }
 
@@ -171,6 +177,8 @@ impl Driver {
             wake_at_ns: None,
             last_performance_line: Instant::now(),
             is_stop_said: false,
+            asking: HashMap::new(),
+            requests: 0,
             is_over: false,
         }
     }
@@ -203,6 +211,7 @@ impl Driver {
                     self.wake_at_ns = None;
                     return Some(Event::Tick);
                 }
+                Some(request) = self.context.asked.recv() => return Some(self.asked(request)),
                 // This driver holds a sender, so the inbox does not close.
                 event = self.events.recv() => match event {
                     Some(event) if !self.is_awaited(&event) => {}
@@ -219,6 +228,24 @@ impl Driver {
                     std::panic::resume_unwind(panic);
                 },
             }
+        }
+    }
+
+    fn asked(&mut self, AdjustRequest { scenario, level, answer }: AdjustRequest) -> Event {
+        self.requests += 1;
+        self.asking.insert(self.requests, answer);
+        Event::AdjustRequested { request: self.requests, scenario, level }
+    }
+
+    /// Shows the levels, then answers whoever asked for them.
+    fn adjusted(&mut self, request: u64, result: Result<Vec<LevelView>, NotAdjusted>) {
+        let result = result.map(|levels| {
+            let view = self.context.live.view();
+            self.context.live.publish_view(RunView { levels, ..view });
+        });
+        if let Some(answer) = self.asking.remove(&request) {
+            // Whoever asked may have gone.
+            let _ = answer.send(result);
         }
     }
 
@@ -269,6 +296,13 @@ impl Driver {
             Action::Send { agent, stream, order } => self.send(&agent, stream, order),
             Action::MeasureClock { agent } => self.measure_clock(agent),
             Action::Save(save) => self.save(save),
+            Action::SaveChange(change) => {
+                let (number, level, at_ms) =
+                    (change.change.number, change.change.level, change.change.at.as_millis_f64());
+                tracing::info!(run_id = %self.context.run, number, %level, at_ms, "the level is to change");
+                self.write(Write::Change(change));
+            }
+            Action::Adjusted { request, result } => self.adjusted(request, result),
             Action::Commit(part) => self.write(Write::Part(part)),
             Action::Publish { metrics, totals } => {
                 self.say_performance(&metrics);

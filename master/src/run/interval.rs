@@ -28,6 +28,8 @@ pub fn interval_view(plan: &Plan, row: &Delta, step: Option<u32>) -> IntervalVie
 fn add_requests(view: &mut IntervalView, sum: Sum) {
     view.requests = sum.requests;
     view.failed = sum.failed;
+    view.own_faults = sum.own_faults;
+    view.redirects = sum.redirects;
     view.bytes_sent = sum.bytes_sent;
     view.bytes_received = sum.bytes_received;
     view.status_codes = sum.status_codes;

@@ -129,7 +129,9 @@ impl Live {
     pub fn publish_view(&self, view: RunView) {
         let mut state = self.lock();
         if state.view != view {
-            let is_news = state.view.status != view.status || state.history.is_empty();
+            let is_news = state.view.status != view.status
+                || state.view.levels != view.levels
+                || state.history.is_empty();
             state.view = view.clone();
             if is_news {
                 self.push(&mut state, RunEventKind::State(view));

@@ -1,10 +1,15 @@
 //! Runs: one state machine each, its driver, and the table of all.
 
+mod adjust;
 mod driver;
 mod error;
+mod history;
 mod interval;
+mod levels;
 pub mod live;
 pub mod machine;
+mod plans;
+mod start;
 pub mod table;
 pub(crate) mod take_over;
 #[cfg(test)]

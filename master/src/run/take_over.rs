@@ -63,6 +63,7 @@ async fn taken_up(runs: &Runs, id: RunId, record: RunRecord) -> Result<(Arc<Live
         total,
         agents: record.agents,
         next_part: record.next_part,
+        changes: record.changes,
     };
     Ok((live, taken))
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::{Incarnation, PlanId, RunId};
+use volcanion_common::plan::document;
 use volcanion_common::registry::{Fleet, Member, MemberState};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::view::{ErrorCode, RunStatus};
 
-use super::table::{PlanPage, RunEventKind, RunFilter, Runs, Window};
+use super::table::{Adjustment, PlanPage, RunEventKind, RunFilter, Runs, Window};
 use crate::config::Config;
 use crate::fleet::Agents;
 use crate::fleet::dial::Dialer;
@@ -38,6 +40,7 @@ async fn desk(agents: &[&str]) -> Desk {
         labels: Default::default(),
         cores: 1,
         capacity: 1.0,
+        requests_per_s: None,
         state: MemberState::Ready,
     };
     let members = agents.iter().map(member).map(|member| (member.id.clone(), member)).collect();
@@ -231,4 +234,29 @@ async fn a_deposed_master_changes_nothing() {
     assert_eq!(runs.start_run(plan.id, None).await.unwrap_err().code, ErrorCode::NoLeader);
     assert_eq!(runs.create_plan(document_named("q")).await.unwrap_err().code, ErrorCode::NoLeader);
     assert!(runs.plan(plan.id).await.is_ok(), "reading goes on");
+}
+
+#[tokio::test]
+async fn a_level_that_is_changed_before_the_start_is_kept_and_shown() {
+    let Desk { runs, .. } = desk(&["a"]).await;
+    let plan = json!({
+        "name": "led", "target": "http://127.0.0.1:9",
+        "scenarios": { "s": { "executor": "externally-controlled", "vus": 2, "max_vus": 8, "duration": "1m", "steps": [{ "get": "/" }] } },
+    });
+    let plan = runs.create_plan(document::from_json(&plan).unwrap()).await.unwrap();
+    let run = RunId(runs.start_run(plan.id, None).await.unwrap().id);
+    assert_eq!(
+        (runs.run(run).await.unwrap().levels[0].vus, runs.run(run).await.unwrap().levels[0].change),
+        (Some(2), 0)
+    );
+    let to = |vus| Adjustment { vus: Some(vus), ..Adjustment::default() };
+    let changed = runs.adjust_run(run, to(5)).await.unwrap();
+    let level = &changed.levels[0];
+    assert_eq!((level.vus, level.change, level.from_ms), (Some(5), 1, 0.0));
+    assert_eq!(runs.adjust_run(run, to(5)).await.unwrap().levels, changed.levels, "again: the same answer");
+    let record = runs.shared.store.run_record(run).await.unwrap().unwrap();
+    assert_eq!((record.changes.len(), record.view.levels), (1, changed.levels.clone()));
+    assert_eq!(runs.stop_run(run).await.unwrap().levels, changed.levels);
+    assert_eq!(runs.adjust_run(run, to(6)).await.unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(runs.adjust_run(RunId::new(), to(6)).await.unwrap_err().code, ErrorCode::NotFound);
 }

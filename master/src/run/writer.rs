@@ -9,7 +9,7 @@ use volcanion_common::delta::Delta;
 use volcanion_common::ids::RunId;
 
 use super::live::Live;
-use super::machine::{Ending, Event, Save};
+use super::machine::{Ending, Event, Save, SaveChange};
 use super::table::Shared;
 use crate::merge::Part;
 use crate::store::{self, Progress, RunEnd, StoreError};
@@ -20,6 +20,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is to be made durable.
 pub(super) enum Write {
     Save(Save),
+    Change(SaveChange),
     Part(Arc<Part>),
     End(Box<Ending>),
 }
@@ -29,6 +30,7 @@ impl Write {
     pub(super) fn failed(&self, fenced: bool) -> Event {
         match self {
             Self::Save(save) => Event::SaveFailed { save: save.number, fenced },
+            Self::Change(save) => Event::ChangeFailed { change: save.change.number, fenced },
             Self::Part(part) => Event::CommitFailed { part: part.number, fenced },
             Self::End(ending) => Event::SaveFailed { save: ending.number, fenced },
         }
@@ -37,6 +39,7 @@ impl Write {
     fn done(&self) -> Event {
         match self {
             Self::Save(save) => Event::Saved { save: save.number },
+            Self::Change(save) => Event::ChangeSaved { change: save.change.number },
             Self::Part(part) => Event::Committed { part: part.number },
             Self::End(ending) => Event::Saved { save: ending.number },
         }
@@ -71,6 +74,7 @@ async fn write_one(shared: &Shared, run: RunId, live: &Live, write: &Write) -> R
     let writing = async {
         match write {
             Write::Part(part) => store.commit(epoch, run, part).await,
+            Write::Change(save) => store.change_run(epoch, run, &save.change, &save.levels).await,
             Write::Save(save) => {
                 let Save { status, start_at_unix_us, stop_reason, .. } = *save;
                 store.update_run(epoch, run, &Progress { status, start_at_unix_us, stop_reason }).await

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use volcanion_common::delta::Delta;
+use volcanion_common::delta::{Delta, Warning};
 use volcanion_common::ids::{AgentId, Incarnation, PlanId, RunId, Seq};
-use volcanion_common::plan::document;
+use volcanion_common::plan::{Level, document};
 use volcanion_common::registry::{Member, MemberState};
 use volcanion_common::series::{Outcome, Series, SeriesKey};
-use volcanion_common::units::{Micros, RunTime};
-use volcanion_common::view::{Metrics, RunStatus, StopReason};
+use volcanion_common::session::Change;
+use volcanion_common::units::{Micros, Rate, RunTime};
+use volcanion_common::view::{LevelView, Metrics, RunStatus, StopReason};
 
 use super::*;
 use crate::merge::AgentState;
@@ -22,6 +23,7 @@ pub(super) async fn check(new: impl AsyncFn() -> Box<dyn Place>) {
     an_older_epoch_writes_nothing(&*new().await).await;
     parts_and_marks_are_one(&*new().await).await;
     an_ended_run_never_changes(&*new().await).await;
+    changes_of_level_are_kept(&*new().await).await;
     histories_read_exactly(&*new().await).await;
 }
 
@@ -106,6 +108,51 @@ async fn runs_are_kept_filtered_and_paged(place: &dyn Place) {
     let rest = RunFilter { limit: 3, cursor: first.next, ..RunFilter::default() };
     assert_eq!(ids(rest).await, [runs[1].id(), runs[0].id()]);
     assert_eq!(store.unended_runs().await.unwrap(), runs.iter().map(RunRecord::id).collect::<Vec<_>>());
+}
+
+async fn changes_of_level_are_kept(place: &dyn Place) {
+    let store = place.open().await;
+    let epoch = store.raise_epoch().await.unwrap();
+    let level = |change: u64, vus, rate| LevelView {
+        scenario: "s".to_owned(),
+        vus,
+        rate,
+        max_vus: 9,
+        change,
+        from_ms: change as f64 * 1.5,
+    };
+    let mut run = record();
+    run.view.levels = vec![level(0, Some(2), None)];
+    store.insert_run(epoch, &run, None).await.unwrap();
+    assert_eq!(store.run_record(run.id()).await.unwrap().as_ref(), Some(&run));
+
+    let change = |number, at, level| Change { number, scenario: number as u32 % 2, at: RunTime(at), level };
+    let first = change(1, 1_000, Level::Vus(5));
+    store.change_run(epoch, run.id(), &first, &[level(1, Some(5), None)]).await.unwrap();
+    // Its moment came too near, so it got another one; then one more.
+    let first = change(1, 2_000, Level::Vus(5));
+    store.change_run(epoch, run.id(), &first, &[level(1, Some(5), None)]).await.unwrap();
+    let second = change(2, 3_000, Level::Rate(Rate::MAX));
+    let levels = [level(1, Some(5), None), level(2, None, Some(Rate::MAX))];
+    store.change_run(epoch, run.id(), &second, &levels).await.unwrap();
+
+    let store = place.open().await;
+    assert_eq!(store.run_record(run.id()).await.unwrap().unwrap().changes, [first, second]);
+    assert_eq!(store.run(run.id()).await.unwrap().unwrap().levels, levels);
+    let next = store.raise_epoch().await.unwrap();
+    let fenced = store.change_run(epoch, run.id(), &change(3, 4_000, Level::Vus(1)), &[]).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+    let end = RunEnd {
+        status: RunStatus::Completed,
+        reason: StopReason::Completed,
+        message: None,
+        ended_at: now(),
+        metrics: Arc::new(Metrics::default()),
+    };
+    store.end_run(next, run.id(), &end).await.unwrap();
+    let ended = store.change_run(next, run.id(), &change(3, 4_000, Level::Vus(1)), &[]).await;
+    assert!(matches!(ended, Err(StoreError::NotGoing(_))));
+    assert_eq!(store.run(run.id()).await.unwrap().unwrap().levels, levels, "an ended run never changes");
 }
 
 async fn a_key_starts_one_run(place: &dyn Place) {
@@ -265,6 +312,7 @@ fn record() -> RunRecord {
         labels: Default::default(),
         cores: 2,
         capacity: 1.5,
+        requests_per_s: None,
         state: MemberState::Ready,
     };
     RunRecord {
@@ -276,6 +324,7 @@ fn record() -> RunRecord {
         stop_reason: None,
         agents: Vec::new(),
         next_part: 1,
+        changes: Vec::new(),
     }
 }
 
@@ -298,7 +347,15 @@ fn agent_state(seq: u64) -> AgentState {
         requests: 10 * seq,
         cpu: 0.1,
         start_late_us: Some(-3),
-        warnings: vec![("code".to_owned(), "message".to_owned(), RunTime(5))],
+        warnings: vec![Warning {
+            code: "code".to_owned(),
+            message: "message".to_owned(),
+            scenario: Some(1),
+            since: RunTime(5),
+            until: RunTime(7),
+            amount: 3,
+            worst: 2,
+        }],
         ..AgentState::new("a".into(), Incarnation((1 << 53) - 1), 2)
     }
 }

@@ -17,8 +17,9 @@ mod window;
 use async_trait::async_trait;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::session::Change;
 use volcanion_common::units::RunTime;
-use volcanion_common::view::{Metrics, RunView};
+use volcanion_common::view::{LevelView, Metrics, RunView};
 
 use crate::merge::Part;
 pub use open::{StoreUrl, StoreUrlError, open};
@@ -61,6 +62,14 @@ pub trait Store: Send + Sync + 'static {
     async fn idempotency_key(&self, key: &str) -> Result<Option<(IdempotencyKey, RunId)>, StoreError>;
     /// Says how far a run is.
     async fn update_run(&self, epoch: Epoch, run: RunId, progress: &Progress) -> Result<(), StoreError>;
+    /// Keeps a change of level, and what all levels of the run come to with it. One of a number that is there already is replaced: nobody has heard of it.
+    async fn change_run(
+        &self,
+        epoch: Epoch,
+        run: RunId,
+        change: &Change,
+        levels: &[LevelView],
+    ) -> Result<(), StoreError>;
     /// Appends a part and replaces the states of its agents, in one transaction. A number that is there already is the same part, tried
     /// again because its answer was lost.
     async fn commit(&self, epoch: Epoch, run: RunId, part: &Part) -> Result<(), StoreError>;

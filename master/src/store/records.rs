@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use volcanion_common::ids::{Epoch, PlanId, RunId};
 use volcanion_common::registry::Member;
+use volcanion_common::session::Change;
 use volcanion_common::units::RunTime;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{Metrics, RunStatus, RunView, StopReason};
@@ -123,6 +124,8 @@ pub struct RunRecord {
     pub agents: Vec<AgentState>,
     /// The number after the highest stored part's.
     pub next_part: u64,
+    /// Every change of level, in the order of their numbers.
+    pub changes: Vec<Change>,
 }
 
 /// How far a run is.

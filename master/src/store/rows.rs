@@ -6,7 +6,9 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::PlanId;
-use volcanion_common::plan::document;
+use volcanion_common::plan::{Level, document};
+use volcanion_common::session::Change;
+use volcanion_common::units::{Rate, RunTime};
 use volcanion_common::view::{RunStatus, RunView, StopReason};
 
 use super::StoreError;
@@ -62,6 +64,26 @@ pub(super) fn run_view(row: &SqliteRow) -> Result<RunView, StoreError> {
         start_at: time_text("started_us")?,
         ended_at: time_text("ended_us")?,
         planned_duration_ms: row.try_get::<i64, _>("planned_ms")? as u64,
+        levels: match row.try_get::<Option<&str>, _>("levels")? {
+            Some(_) => json(row, "levels")?,
+            None => Vec::new(),
+        },
+    })
+}
+
+pub(super) fn change(row: &SqliteRow) -> Result<Change, StoreError> {
+    let number: i64 = row.try_get("number")?;
+    let (vus, rate): (Option<i64>, Option<i64>) = (row.try_get("vus")?, row.try_get("rate")?);
+    let level = match (vus, rate) {
+        (Some(vus), None) => Level::Vus(vus as u64),
+        (None, Some(rate)) => Level::Rate(Rate::from_micro_per_hour(rate as u64)),
+        _ => return Err(unreadable("change", number, "it has neither VUs nor a rate, or both")),
+    };
+    Ok(Change {
+        number: number as u64,
+        scenario: row.try_get::<i64, _>("scenario")? as u32,
+        at: RunTime(row.try_get::<i64, _>("at_us")? as u64),
+        level,
     })
 }
 

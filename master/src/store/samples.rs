@@ -32,5 +32,6 @@ pub(crate) fn any_view(status: RunStatus) -> RunView {
         start_at: None,
         ended_at: None,
         planned_duration_ms: 1_000,
+        levels: Vec::new(),
     }
 }

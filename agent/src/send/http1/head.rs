@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 
 use volcanion_common::series::ErrorKind;
 
+use crate::send::kept::Kept;
 use crate::send::sample::{Failure, detail};
 
 /// The longest head that is read.
@@ -46,11 +47,11 @@ impl Head {
     }
 }
 
-/// Reads a head from the start of the bytes; `None`: it does not end in them.
+/// Reads a head from the start of the bytes; `None`: it does not end in them. What is wanted of the lines of a final answer is put into `kept`.
 ///
 /// # Errors
 /// `protocol`, by what is wrong with it. More bytes cannot mend that.
-pub fn read(bytes: &[u8], is_head_request: bool) -> Result<Option<Head>, Failure> {
+pub fn read(bytes: &[u8], is_head_request: bool, kept: &mut Kept) -> Result<Option<Head>, Failure> {
     let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let length = match parser().parse_response_with_uninit_headers(&mut response, bytes, &mut lines) {
@@ -74,7 +75,11 @@ pub fn read(bytes: &[u8], is_head_request: bool) -> Result<Option<Head>, Failure
     let asked_to_stay = if is_1_1 { !fields.close } else { fields.keep_alive && !fields.close };
     let is_suspect = fields.is_coded && (fields.length.is_some() || !is_1_1);
     let keeps_alive = asked_to_stay && !is_suspect && framing != Framing::UntilClose && status != 101;
-    Ok(Some(Head { length, status, framing, keeps_alive }))
+    let head = Head { length, status, framing, keeps_alive };
+    if kept.wants_any() && !head.is_interim() {
+        response.headers.iter().for_each(|line| kept.take(line.name.as_bytes(), line.value));
+    }
+    Ok(Some(head))
 }
 
 /// Takes what servers in the field send and browsers accept: folded lines and blanks before a colon.

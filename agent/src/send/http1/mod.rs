@@ -4,8 +4,11 @@
 //! I/O; this file joins them to a socket. A small exchange is one write, one wait, one read.
 
 pub mod body;
+#[cfg(test)]
+mod fuzz;
 pub mod head;
 pub mod response;
+mod sending;
 #[cfg(test)]
 mod tests;
 
@@ -20,17 +23,21 @@ use super::attempt::Attempt;
 use super::clock::now_ns;
 use super::connect::{Connection, of_exchange};
 use super::deadline::Deadline;
+use super::kept::Kept;
 use super::sample::{Failure, detail};
+use crate::prepare::Message;
 use response::{Progress, Response};
+use sending::{Sending, Written};
 
 /// One exchange under way.
 pub struct Exchange<'a> {
     connection: &'a mut Connection,
-    request: &'a [u8],
+    sending: Sending<'a>,
     /// Shared by all connections of the core; nothing in it outlives a poll.
     buffer: &'a RefCell<Box<[u8]>>,
     response: Response,
-    written: usize,
+    /// What is wanted of the answer's head.
+    kept: &'a mut Kept,
     is_flushed: bool,
     /// Writing failed or the whole request is out: only reading is left.
     is_sent: bool,
@@ -46,20 +53,21 @@ pub struct Answer {
 }
 
 impl<'a> Exchange<'a> {
-    /// Ready to send; nothing is sent yet.
+    /// Ready to send; nothing is sent yet. `cookie`: the value of that header, empty: as the message has it.
     pub fn new(
         connection: &'a mut Connection,
-        request: &'a [u8],
-        is_head: bool,
+        message: &'a Message,
+        cookie: &[u8],
+        kept: &'a mut Kept,
         buffer: &'a RefCell<Box<[u8]>>,
     ) -> Self {
-        let response = Response::new(is_head);
-        Self { connection, request, buffer, response, written: 0, is_flushed: false, is_sent: false }
+        let (sending, response) = (Sending::new(message, cookie), Response::new(message.is_head));
+        Self { connection, sending, buffer, response, kept, is_flushed: false, is_sent: false }
     }
 
     /// Whether none of the request's bytes can have left.
     pub fn nothing_sent(&self) -> bool {
-        self.written == 0 && self.connection.is_plain()
+        self.sending.written() == 0 && self.connection.is_plain()
     }
 
     /// Drives the exchange. Reads while it writes, so that an answer before the request's end is taken; such a connection is
@@ -70,8 +78,11 @@ impl<'a> Exchange<'a> {
         attempt: &mut Attempt,
         deadline: &mut Deadline,
     ) -> Poll<Result<Answer, Failure>> {
-        if !self.is_sent {
-            self.poll_send(cx, attempt);
+        if !self.is_sent
+            && let Err(failure) = self.poll_send(cx, attempt)
+        {
+            attempt.ended_ns = now_ns();
+            return Poll::Ready(Err(failure));
         }
         match self.poll_receive(cx, attempt) {
             Poll::Pending if deadline.has_passed(cx, attempt.deadline_ns) => {
@@ -84,23 +95,19 @@ impl<'a> Exchange<'a> {
     }
 
     #[inline]
-    fn poll_send(&mut self, cx: &mut Context<'_>, attempt: &mut Attempt) {
-        while self.written < self.request.len() {
-            match self.connection.poll_write(cx, &self.request[self.written..]) {
-                Poll::Ready(Ok(taken)) if taken > 0 => {
-                    self.written += taken;
-                    attempt.bytes_sent += taken as u64;
-                }
-                Poll::Pending => return,
-                // Why is told by reading: an answer that came before the break counts, and so does the reset behind it.
-                Poll::Ready(_) => {
-                    self.is_sent = true;
-                    return;
-                }
+    fn poll_send(&mut self, cx: &mut Context<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
+        let Self { connection, sending, buffer, .. } = self;
+        match sending.poll(cx, connection, buffer, |count| attempt.bytes_sent += count) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(Written::All)) => {
+                self.is_flushed = self.connection.poll_flush(cx).is_ready();
+                self.is_sent = self.is_flushed;
             }
+            // Why is told by reading: an answer that came before the break counts, and so does the reset behind it.
+            Poll::Ready(Ok(Written::Broken)) => self.is_sent = true,
+            Poll::Ready(Err(failure)) => return Err(failure),
         }
-        self.is_flushed = self.connection.poll_flush(cx).is_ready();
-        self.is_sent = self.is_flushed;
+        Ok(())
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, attempt: &mut Attempt) -> Poll<Result<Answer, Failure>> {
@@ -132,7 +139,7 @@ impl<'a> Exchange<'a> {
         if is_first {
             attempt.first_byte_ns = now_ns();
         }
-        let progress = self.response.feed(bytes);
+        let progress = self.response.feed(bytes, self.kept);
         if progress != Ok(Progress::More) {
             attempt.ended_ns = if is_first { attempt.first_byte_ns } else { now_ns() };
         }

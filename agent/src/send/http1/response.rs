@@ -7,6 +7,7 @@ use volcanion_common::series::ErrorKind;
 
 use super::body::Chunks;
 use super::head::{self, Framing, HEAD_BYTES_MAX, Head};
+use crate::send::kept::Kept;
 use crate::send::sample::{Failure, detail};
 
 /// The most interim answers before the real one.
@@ -91,13 +92,20 @@ impl Response {
         self.held.len()
     }
 
-    /// Takes the next bytes. Bytes after the answer's end leave it whole, but cost the connection.
+    /// How often the head at hand was read anew.
+    #[cfg(test)]
+    pub fn reads(&self) -> u32 {
+        self.reads
+    }
+
+    /// Takes the next bytes; what is wanted of the answer's head is put into `kept`. Bytes after the answer's end leave it whole, but cost the
+    /// connection.
     ///
     /// # Errors
     /// `protocol` or `body`: what came is no answer. Nothing more may be fed then.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Progress, Failure> {
+    pub fn feed(&mut self, mut bytes: &[u8], kept: &mut Kept) -> Result<Progress, Failure> {
         while matches!(self.state, State::Head) && !bytes.is_empty() {
-            match self.take_head(bytes)? {
+            match self.take_head(bytes, kept)? {
                 Some(rest) => bytes = rest,
                 None => return Ok(Progress::More),
             }
@@ -118,14 +126,14 @@ impl Response {
             State::Length(_) | State::Chunked(_) => Err(Failure::new(ErrorKind::Body, detail::TRUNCATED)),
             State::Head => {
                 // What was held back from the parser may be wrong rather than short.
-                head::read(&self.held, self.is_head_request)?;
+                head::read(&self.held, self.is_head_request, &mut Kept::default())?;
                 Err(Failure::new(ErrorKind::Reset, detail::IN_THE_ANSWER))
             }
         }
     }
 
     /// Reads a head; gives the bytes after it, or nothing where it goes on.
-    fn take_head<'a>(&mut self, mut bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Failure> {
+    fn take_head<'a>(&mut self, mut bytes: &'a [u8], kept: &mut Kept) -> Result<Option<&'a [u8]>, Failure> {
         let before = self.held.len();
         if before == 0 {
             let blanks = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -137,12 +145,12 @@ impl Response {
         }
         let taken = bytes.len().min(HEAD_BYTES_MAX - before);
         let head = if before == 0 {
-            head::read(&bytes[..taken], self.is_head_request)?
+            head::read(&bytes[..taken], self.is_head_request, kept)?
         } else {
             self.held.extend_from_slice(&bytes[..taken]);
             if self.is_worth_reading(before) || taken < bytes.len() {
                 (self.read_at, self.reads) = (self.held.len(), self.reads + 1);
-                head::read(&self.held, self.is_head_request)?
+                head::read(&self.held, self.is_head_request, kept)?
             } else {
                 None
             }

@@ -1,15 +1,15 @@
 //! Every framing that we could think of, whole and cut anywhere.
 
-use proptest::prelude::*;
 use volcanion_common::series::ErrorKind;
 
 use super::head::{self, Framing, HEAD_BYTES_MAX, Head};
 use super::response::{Progress, Response};
+use crate::send::kept;
 use crate::send::sample::Failure;
 
 /// How the reading of an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// Whole; the connection may be used again.
     Kept(u16),
     /// Whole; the connection may not.
@@ -27,15 +27,15 @@ impl From<Failure> for Verdict {
     }
 }
 
-fn whole(response: &Response) -> Verdict {
+pub(super) fn whole(response: &Response) -> Verdict {
     if response.keeps_alive() { Kept(response.status()) } else { Spent(response.status()) }
 }
 
 /// Feeds pieces until the answer is whole or wrong.
-fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_head: bool) -> (Response, Verdict) {
+pub(super) fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_head: bool) -> (Response, Verdict) {
     let mut response = Response::new(is_head);
     for piece in pieces {
-        match response.feed(piece) {
+        match response.feed(piece, &mut kept::Kept::default()) {
             Ok(Progress::More) => {}
             Ok(Progress::Whole) => {
                 let verdict = whole(&response);
@@ -71,7 +71,7 @@ const STATUS: Verdict = Failed(ErrorKind::Protocol, "status");
 const FRAMING: Verdict = Failed(ErrorKind::Protocol, "framing");
 const TOO_LARGE: Verdict = Failed(ErrorKind::Protocol, "too large");
 const CHUNK: Verdict = Failed(ErrorKind::Body, "chunk");
-const TRUNCATED: Verdict = Failed(ErrorKind::Body, "truncated");
+pub(super) const TRUNCATED: Verdict = Failed(ErrorKind::Body, "truncated");
 const IN_THE_ANSWER: Verdict = Failed(ErrorKind::Reset, "in the answer");
 
 #[test]
@@ -246,7 +246,8 @@ fn heads_past_the_limits_are_refused_with_bounded_memory() {
     check(lines(128), TOO_LARGE);
     let huge = format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(3_000_000));
     let mut response = Response::new(false);
-    let verdict = huge.as_bytes().chunks(1460).find_map(|piece| response.feed(piece).err());
+    let verdict =
+        huge.as_bytes().chunks(1460).find_map(|piece| response.feed(piece, &mut kept::Kept::default()).err());
     assert_eq!(verdict.map(Verdict::from), Some(TOO_LARGE));
     assert!(response.held_bytes() <= HEAD_BYTES_MAX);
 }
@@ -256,100 +257,5 @@ fn a_head_says_its_length_and_framing() {
     let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nabc";
     let expected =
         Head { length: bytes.len() - 3, status: 200, framing: Framing::Length(7), keeps_alive: true };
-    assert_eq!(head::read(bytes, false), Ok(Some(expected)));
-}
-
-/// Pieces of answers, right and wrong, that chance puts together.
-fn fragment() -> impl Strategy<Value = Vec<u8>> {
-    let known = prop::sample::select(vec![
-        "HTTP/1.1 200 OK\r\n",
-        "HTTP/1.0 404 No\r\n",
-        "HTTP/1.1 100 C\r\n\r\n",
-        "HTTP/1.1 204 N\r\n",
-        "HTTP/1.1 ",
-        "\r\n",
-        "\n",
-        "\r",
-        ": ",
-        " ",
-        "content-length: 5\r\n",
-        "content-length: 0\r\n",
-        "content-length: -1\r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "transfer-encoding: gzip\r\n",
-        "connection: close\r\n",
-        "connection: keep-alive\r\n",
-        "x-a: b\r\n",
-        "\r\n\r\n",
-        "5\r\nhello\r\n",
-        "0\r\n\r\n",
-        "0\r\n",
-        "a;x=y\r\n",
-        "hello",
-        "ffff\r\n",
-    ])
-    .prop_map(|text| text.as_bytes().to_vec());
-    prop_oneof![8 => known, 1 => prop::collection::vec(any::<u8>(), 0..40), 1 => (1..3000_usize).prop_map(|n| vec![b'a'; n])]
-}
-
-fn any_answer() -> impl Strategy<Value = Vec<u8>> {
-    let parts = prop::collection::vec(fragment(), 0..16).prop_map(|parts| parts.concat());
-    let plausible = (fragment(), prop::collection::vec(fragment(), 0..12)).prop_map(|(first, rest)| {
-        let mut bytes = b"HTTP/1.1 200 OK\r\n".to_vec();
-        bytes.extend(first);
-        bytes.extend(rest.concat());
-        bytes
-    });
-    prop_oneof![parts, plausible, prop::collection::vec(any::<u8>(), 0..600)]
-}
-
-/// Reads to the first verdict, closing the connection after the last piece.
-fn verdict_of(bytes: &[u8], cuts: &[usize], is_head: bool) -> Verdict {
-    let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
-    bounds.extend([0, bytes.len()]);
-    bounds.sort_unstable();
-    let pieces = bounds.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).filter(|piece| !piece.is_empty());
-    let (mut response, verdict) = read(pieces, is_head);
-    assert!(response.held_bytes() <= HEAD_BYTES_MAX);
-    match verdict {
-        Awaiting => response.end().map_or_else(Verdict::from, |()| whole(&response)),
-        verdict => verdict,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
-
-    #[test]
-    fn any_bytes_cut_anywhere_give_one_verdict(
-        bytes in any_answer(),
-        cuts in prop::collection::vec(any::<usize>(), 0..12),
-        is_head in any::<bool>(),
-    ) {
-        let in_one = verdict_of(&bytes, &[], is_head);
-        let in_pieces = verdict_of(&bytes, &cuts, is_head);
-        let every_byte: Vec<usize> = (0..bytes.len()).collect();
-        let bytewise = verdict_of(&bytes, &every_byte, is_head);
-        // Bytes after the answer are seen only where they come with its end.
-        let same = |a: Verdict, b: Verdict| a == b || matches!((a, b), (Kept(a), Spent(b)) | (Spent(a), Kept(b)) if a == b);
-        prop_assert!(same(in_one, in_pieces), "{in_one:?} {in_pieces:?}");
-        prop_assert!(same(in_one, bytewise), "{in_one:?} {bytewise:?}");
-    }
-
-    #[test]
-    fn a_chunked_body_is_whole_exactly_at_its_end(
-        chunks in prop::collection::vec(1..5000_usize, 0..8),
-        cuts in prop::collection::vec(any::<usize>(), 0..12),
-    ) {
-        let mut bytes = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-        for size in chunks {
-            bytes.extend(format!("{size:x};e=1\r\n").as_bytes());
-            bytes.extend(std::iter::repeat_n(b'\r', size));
-            bytes.extend(b"\r\n");
-        }
-        bytes.extend(b"0\r\nt: u\r\n\r\n");
-        prop_assert_eq!(verdict_of(&bytes, &cuts, false), Kept(200));
-        let short = &bytes[..bytes.len() - 1];
-        prop_assert_eq!(verdict_of(short, &cuts, false), TRUNCATED);
-    }
+    assert_eq!(head::read(bytes, false, &mut kept::Kept::default()), Ok(Some(expected)));
 }

@@ -34,7 +34,8 @@ struct Seen {
     closed: usize,
     reads: usize,
     resumed: Vec<bool>,
-    last_request: String,
+    /// Their heads, in order.
+    requests: Vec<String>,
 }
 
 type Board = Arc<watch::Sender<Seen>>;
@@ -127,7 +128,12 @@ impl Server {
     }
 
     pub fn last_request(&self) -> String {
-        self.seen.borrow().last_request.clone()
+        self.seen.borrow().requests.last().cloned().unwrap_or_default()
+    }
+
+    /// The heads of all requests, in order.
+    pub fn requests(&self) -> Vec<String> {
+        self.seen.borrow().requests.clone()
     }
 
     /// Once it has read so many requests.
@@ -174,7 +180,7 @@ async fn play<S: AsyncRead + AsyncWrite + Unpin>(
                 let request = request(stream, *act == Act::Read).await?;
                 board.send_modify(|seen| {
                     seen.reads += 1;
-                    seen.last_request = request;
+                    seen.requests.push(request);
                 });
             }
             // A client may go before it has taken everything.

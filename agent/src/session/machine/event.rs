@@ -6,7 +6,7 @@ use volcanion_common::shard::Shard;
 use volcanion_common::units::Micros;
 
 use crate::session::fence::{Refusal, Tombstone};
-use crate::session::load::{Fault, LoadEvent};
+use crate::session::load::{Adjustment, Fault, LoadEvent};
 
 /// A moment, by the two clocks that matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub enum Action {
         /// Nanoseconds of CLOCK_MONOTONIC, not in the past.
         at_ns: u64,
     },
+    /// Tell the load that a level changes; only after its start was told.
+    Adjust(Adjustment),
     /// No new iterations.
     Stop {
         /// How long requests in flight may go on.

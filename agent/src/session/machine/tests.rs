@@ -1,7 +1,8 @@
 use volcanion_common::delta::ScenarioDelta;
 use volcanion_common::ids::Incarnation;
-use volcanion_common::session::StopWhy;
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::session::{Change, StopWhy};
+use volcanion_common::shard::Shard;
 
 use super::*;
 
@@ -109,6 +110,9 @@ fn word(action: &Action) -> String {
         Action::Compile { attempt, .. } => format!("compile {attempt}"),
         Action::Start { at_ns } => format!("start {}", at_ns / SECOND_NS),
         Action::Stop { graceful, .. } => format!("stop {graceful}"),
+        Action::Adjust(told) => {
+            format!("adjust {} to {} from {}", told.change.number, told.change.level, told.from.0 / 1_000)
+        }
         Action::AllowUntil { monotonic_ns } => format!("until {}", monotonic_ns / SECOND_NS),
         Action::Discard => "discard".to_owned(),
         Action::Forget { tombstone: None } => "forget".to_owned(),
@@ -120,6 +124,7 @@ fn word(action: &Action) -> String {
             }
             Report::Prepared { cores } => format!("prepared {cores}"),
             Report::Started { monotonic_ns } => format!("started {}", monotonic_ns / SECOND_NS),
+            Report::Adjusted { number, from } => format!("adjusted {number} from {}", from.0 / 1_000),
             Report::Delta(frame) => format!("delta {}", frame.seq),
             Report::Finished { last_seq } => format!("finished {last_seq}"),
             Report::Fault { code, .. } => format!("fault {code}"),
@@ -143,6 +148,65 @@ fn a_run_goes_its_whole_way() {
     assert!(bench.order(Order::Ack(Seq(2))).is_empty());
     assert_eq!(bench.order(Order::Release), ["discard", "durable 2"]);
     assert!(bench.tick(1, true).is_empty() && bench.open(9, 0).is_empty(), "nothing follows");
+}
+
+fn change(number: u64, at_ms: u64, vus: u64) -> Order {
+    let (at, level) = (RunTime(at_ms * 1_000), volcanion_common::plan::Level::Vus(vus));
+    Order::Adjust(Change { number, scenario: 0, at, level })
+}
+
+#[test]
+fn a_change_is_taken_once_and_in_its_turn() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.order(change(1, 500, 5)), ["adjust 1 to 5 VUs from 500", "adjusted 1 from 500"]);
+    assert_eq!(bench.order(change(1, 500, 5)), ["adjusted 1 from 500"], "again: the same answer");
+    assert_eq!(bench.order(change(2, 700, 6)), ["adjust 2 to 6 VUs from 700", "adjusted 2 from 700"]);
+    assert_eq!(bench.order(change(4, 900, 7)), ["close"], "what is missing comes on a new stream");
+    bench.open(1, 0);
+    assert_eq!(bench.order(change(3, 800, 7)), ["adjust 3 to 7 VUs from 800", "adjusted 3 from 800"]);
+    bench.load(LoadEvent::Finished);
+    assert_eq!(bench.order(change(4, 900, 8)), ["adjusted 4 from 900"], "there is no load to tell");
+}
+
+#[test]
+fn a_change_that_comes_late_holds_from_now_on_and_every_leader_hears_of_it() {
+    let mut bench = Bench::running();
+    bench.tick(2, true);
+    assert_eq!(bench.order(change(1, 1_500, 5)), ["adjust 1 to 5 VUs from 2100", "adjusted 1 from 2100"]);
+    // In time by itself, but not before the one before it.
+    assert_eq!(bench.order(change(2, 2_050, 6)), ["adjust 2 to 6 VUs from 2100", "adjusted 2 from 2100"]);
+    assert_eq!(bench.order(change(3, 2_600, 7)), ["adjust 3 to 7 VUs from 2600", "adjusted 3 from 2600"]);
+    let opened = bench.open(2, 0);
+    let told: Vec<_> = opened.iter().filter(|word| word.starts_with("adjusted")).collect();
+    assert_eq!(
+        told,
+        ["adjusted 1 from 2100", "adjusted 2 from 2100"],
+        "the third is in the Welcome's number"
+    );
+    let hello = Hello {
+        run: bench.machine.run,
+        epoch: Epoch(3),
+        agent: "a".into(),
+        incarnation: Incarnation(7),
+        last_seq: Seq(0),
+    };
+    let actions = bench.machine.handle(Event::Opened { stream: StreamId(99), hello }, bench.now);
+    let knows = |action: &Action| matches!(action, Action::Send(Report::Welcome(w)) if w.adjusted == 3);
+    assert!(actions.iter().any(knows), "{actions:?}");
+}
+
+#[test]
+fn a_change_before_the_start_is_told_with_it() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    assert_eq!(bench.order(change(1, 0, 5)), ["fault not_prepared"]);
+    bench.event(Event::Compiled { attempt: 1, result: Ok(2) });
+    assert_eq!(bench.order(change(1, 0, 5)), ["adjusted 1 from 0"]);
+    let start = bench.order(Order::StartAt { monotonic_ns: 1_002 * SECOND_NS });
+    assert_eq!(start, ["start 1002", "adjust 1 to 5 VUs from 0"]);
+    // The start's instant is still to come.
+    assert_eq!(bench.order(change(2, 0, 6)), ["adjust 2 to 6 VUs from 0", "adjusted 2 from 0"]);
 }
 
 #[test]

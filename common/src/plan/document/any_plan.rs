@@ -6,11 +6,11 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::plan::executor::{Arrival, Executor, OpenLoop, Stage, WhenBusy};
+use super::any_http::any_http;
+use crate::plan::executor::{Arrival, Control, Executor, OpenLoop, Stage, WhenBusy};
 use crate::plan::template::{Piece, Template};
 use crate::plan::{
-    AgentChoice, Body, Header, HttpOptions, HttpVersion, Load, OnAgentLoss, Plan, Request, RequestStep,
-    Scenario, Step, Threshold, TlsOptions,
+    AgentChoice, Body, Header, Load, OnAgentLoss, Plan, Request, RequestStep, Scenario, Step, Threshold,
 };
 use crate::units::{Micros, Rate};
 
@@ -21,7 +21,7 @@ pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
         option::of(Just("https://shop.example.com/base/".to_owned())),
         time(1_000, 3_600_000_000),
         vec(header(), 0..4),
-        http(),
+        any_http(),
         btree_map("[a-z_][a-z0-9_]{0,5}", "[ -~äß\"{}]{0,12}", 0..4),
         agents(),
         any::<(bool, bool)>(),
@@ -88,15 +88,6 @@ fn header() -> impl Strategy<Value = Header> {
     ("x-[a-zA-Z0-9-]{0,8}", template("[ -z|~]{0,8}")).prop_map(|(name, value)| Header { name, value })
 }
 
-fn http() -> impl Strategy<Value = HttpOptions> {
-    any::<(bool, bool, bool)>().prop_map(|(auto, no_keep_alive, insecure)| HttpOptions {
-        version: if auto { HttpVersion::Auto } else { HttpVersion::Http1 },
-        no_keep_alive,
-        tls: TlsOptions { insecure, ..TlsOptions::default() },
-        ..HttpOptions::default()
-    })
-}
-
 fn agents() -> impl Strategy<Value = AgentChoice> {
     (option::of(1_u32..100), btree_map("[a-z]{1,5}", "[a-z.]{0,5}", 0..3), any::<bool>()).prop_map(
         |(count, labels, exclusive): (_, BTreeMap<_, _>, _)| AgentChoice { count, labels, exclusive },
@@ -133,6 +124,12 @@ fn executor() -> impl Strategy<Value = Executor> {
         (0..=1_000_u64, vu_stages, time(0, DAY_US)).prop_map(|(start_vus, stages, graceful_ramp_down)| {
             Executor::RampingVus { start_vus, stages, graceful_ramp_down }
         }),
+        (0..=1_000_u64, 1_000..=10_000_000_u64, length()).prop_map(|(vus, max_vus, duration)| {
+            Executor::ExternallyControlled { control: Control::Vus { vus, max_vus }, duration }
+        }),
+        (prop_oneof![Just(Rate::ZERO), rate()], length(), open()).prop_map(|(rate, duration, open)| {
+            Executor::ExternallyControlled { control: Control::Rate { rate, open }, duration }
+        }),
         (vus(), 1..1_000_u64, length()).prop_map(|(vus, iterations, max_duration)| {
             Executor::PerVuIterations { vus, iterations, max_duration }
         }),
@@ -165,7 +162,10 @@ fn step_request() -> impl Strategy<Value = RequestStep> {
         url.append(rest);
         url
     });
-    let body = option::of(template("[ -~äß\n\"{}]{0,20}").prop_map(Body::Text));
+    let body = option::of(prop_oneof![
+        template("[ -~äß\n\"{}]{0,20}").prop_map(Body::Text),
+        "(\\./)?[a-zä ]{0,3}[a-z](/[a-z{}.]{0,3}[a-z])?".prop_map(Body::File),
+    ]);
     (
         "[a-z {}\"\\\\]{1,8}",
         "(GET|POST|PURGE|custom)",

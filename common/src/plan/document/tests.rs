@@ -12,7 +12,14 @@ name: checkout
 target: https://shop.example.com/base
 timeout: 10s
 headers: { accept: application/json, x-build: 7 }
-http: { version: auto, keep_alive: true, tls: { insecure: true } }
+http:
+  version: auto
+  connections: 40
+  redirects: 5
+  cookies: true
+  dns: { refresh: 30s, family: ipv4, resolve: [ "shop.example.com:443:10.0.0.7,10.0.0.8" ] }
+  local_ips: [ 127.0.0.2, 10.0.0.0/30 ]
+  tls: { insecure: true, cert: client.pem, key: client.key, server_name: a.example, min_version: 1.2, max_version: "1.3", resumption: false }
 variables: { region: eu, quote: 'a "b"' }
 agents: { count: 3, labels: { zone: a } }
 load: per_agent
@@ -98,7 +105,7 @@ fn every_problem_is_told_at_once_with_its_place() {
 name: ""
 target: shop.example.com
 tiemout: 10s
-http: { version: 2, redirects: 5 }
+http: { version: 3, proxy: a }
 interval: 5
 scenarios:
   browse:
@@ -117,6 +124,9 @@ scenarios:
         put: /b
   other:
     executor: externally-controlled
+    rate: 5/s
+    vus: 3
+    duration: 1m
     steps: [ { think: 3s..1s }, 7 ]
 thresholds:
   - p95 < 300
@@ -127,8 +137,8 @@ thresholds:
         "line 2, column 7: name: a name has 1 to 200",
         "line 3, column 9: target: `shop.example.com` is not a whole URL",
         "line 4, column 1: tiemout: unknown field `tiemout` in a plan; did you mean `timeout`?",
-        "line 5, column 18: http.version: HTTP/2 is not spoken by this version; use auto or 1.1",
-        "http.redirects: `redirects` is not available in this version",
+        "line 5, column 18: http.version: `3` is not a version of HTTP that is spoken here; use auto, 1.1 or 2",
+        "http.proxy: `proxy` is not available in this version",
         "interval: 5 has no unit; write 5s or 5ms",
         "scenarios.browse.duration: is missing",
         "line 11, column 5: scenarios.browse.vus: `vus` is no option of constant-arrival-rate; it takes: rate, duration",
@@ -139,7 +149,8 @@ thresholds:
         "line 17, column 15: scenarios.browse.steps[1].post: there is no variable `regoin`",
         "scenarios.browse.steps[1].extract: `extract` is not available in this version",
         "scenarios.browse.steps[2].put: a step sends one request",
-        "scenarios.other.executor: `externally-controlled` is not available in this version",
+        "scenarios.other.vus: cannot stand beside `rate`",
+        "scenarios.other.max_vus: is missing; give the most VUs",
         "scenarios.other.steps[0].think: 3s..1s is empty",
         "scenarios.other.steps[1]: the number 7 is not a step",
         "thresholds[1]: there is no step `logn`",
@@ -148,7 +159,7 @@ thresholds:
     ] {
         assert!(told.iter().any(|line| line.contains(part)), "{part}\n{}", told.join("\n"));
     }
-    assert_eq!(told.len(), 21, "{}", told.join("\n"));
+    assert_eq!(told.len(), 22, "{}", told.join("\n"));
 }
 
 #[test]
@@ -239,6 +250,7 @@ fn the_schema_knows_the_names_that_the_decoder_knows() {
     };
     check("", &fields::PLAN, fields::READ_ONLY);
     check("/$defs/http", &fields::HTTP, &[]);
+    check("/$defs/dns", &fields::DNS, &[]);
     check("/$defs/tls", &fields::TLS, &[]);
     check("/$defs/agents", &fields::AGENTS, &[]);
     check("/$defs/scenario", &fields::SCENARIO, &[]);
@@ -277,7 +289,7 @@ fn later_features_are_named_as_such() {
     let text = r#"
 name: checkout
 target: https://shop.example.com
-http: { version: auto, redirects: 5, cookies: true, connections: per_vu }
+http: { version: auto, redirects: 5, cookies: true, connections: per_vu, compression: true }
 data: { users: { file: users.csv, pick: unique } }
 scenarios:
   browse:
@@ -294,6 +306,6 @@ scenarios:
 "#;
     let told = told(yaml(text));
     let later = told.iter().filter(|line| line.contains("is not available in this version")).count();
-    assert_eq!((later, told.len()), (7, 8), "{}", told.join("\n"));
+    assert_eq!((later, told.len()), (5, 6), "{}", told.join("\n"));
     assert!(told.iter().any(|line| line.contains("`{{ users.name }}` is not the name of a variable")));
 }

@@ -1,7 +1,7 @@
 //! The executor of a scenario: k6's names and options, with k6's defaults where it has some.
 
 use super::super::decode::{Decoder, Field, Object};
-use super::super::executor::{Arrival, Executor, OpenLoop, Stage, WhenBusy};
+use super::super::executor::{Arrival, Control, Executor, OpenLoop, Stage, WhenBusy};
 use super::super::fields::{self, EVERY_EXECUTOR, EXECUTORS, SCENARIO};
 use super::super::node::excerpt;
 use super::super::suggest::hint;
@@ -21,7 +21,7 @@ pub(super) fn executor(decoder: &mut Decoder, scenario: &Object<'_>) -> Option<E
     let field = decoder.required(scenario, "executor", &format!("one of: {}", known.join(", ")))?;
     let name = decoder.text(&field)?;
     let Some((name, options)) = EXECUTORS.iter().find(|(known, _)| *known == name) else {
-        decoder.wrong(&field, unknown_executor(&name, &known));
+        decoder.wrong(&field, format!("`{}` is no executor; {}", excerpt(&name), hint(&name, &known)));
         return None;
     };
     for other in scenario.names() {
@@ -61,6 +61,10 @@ pub(super) fn executor(decoder: &mut Decoder, scenario: &Object<'_>) -> Option<E
             let duration = needed_duration(decoder, scenario);
             Executor::ConstantArrivalRate { rate, duration, open: open_loop(decoder, scenario, rate) }
         }
+        "externally-controlled" => Executor::ExternallyControlled {
+            control: control(decoder, scenario),
+            duration: needed_duration(decoder, scenario),
+        },
         _ => {
             let start_rate =
                 scenario.get("start_rate").and_then(|field| decoder.rate(&field)).unwrap_or_default();
@@ -71,11 +75,34 @@ pub(super) fn executor(decoder: &mut Decoder, scenario: &Object<'_>) -> Option<E
     })
 }
 
-fn unknown_executor(name: &str, known: &[&str]) -> String {
-    if name == "externally-controlled" {
-        return format!("`{name}` is not available in this version; give one of: {}", known.join(", "));
+/// A closed loop where `vus` is given, an open one where `rate` is.
+fn control(decoder: &mut Decoder, scenario: &Object<'_>) -> Control {
+    let rate = scenario.get("rate");
+    if scenario.get("vus").is_none() && rate.is_none() {
+        let message =
+            "is missing; give `vus` (a closed loop) or `rate` (an open loop): what it is set to at its start";
+        decoder.wrong_name(scenario, "vus", message);
     }
-    format!("`{}` is no executor; {}", excerpt(name), hint(name, known))
+    // Nobody can guess how far it will be turned up.
+    let max = decoder.required(scenario, "max_vus", "the most VUs that there may ever be, such as 100");
+    let max_vus = max.and_then(|field| decoder.whole(&field));
+    let Some(rate) = rate else {
+        for name in ["arrival", "when_busy", "pre_allocated_vus"] {
+            if scenario.get(name).is_some() {
+                let message = "belongs to an open loop; give `rate` instead of `vus`, or leave it out";
+                decoder.wrong_name(scenario, name, message);
+            }
+        }
+        let vus = number(decoder, scenario, "vus", 0);
+        return Control::Vus { vus, max_vus: max_vus.unwrap_or(vus.max(1)) };
+    };
+    if scenario.get("vus").is_some() {
+        let message =
+            "cannot stand beside `rate`: a scenario is led by its VUs or by its rate; leave one out";
+        decoder.wrong_name(scenario, "vus", message);
+    }
+    let rate = decoder.rate(&rate).unwrap_or_default();
+    Control::Rate { rate, open: open_loop(decoder, scenario, rate) }
 }
 
 fn number(decoder: &mut Decoder, scenario: &Object<'_>, name: &str, default: u64) -> u64 {

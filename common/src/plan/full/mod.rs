@@ -3,6 +3,7 @@
 //! A part that cannot be read is noted and replaced by a harmless stand-in, so that the rest is judged as well; whoever
 //! asks must drop the plan where there were problems ([`super::document`] does).
 
+mod address;
 mod executor;
 mod http;
 mod scenario;

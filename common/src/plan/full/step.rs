@@ -37,7 +37,7 @@ pub(super) fn step(decoder: &mut Decoder, field: Field<'_>, variables: &BTreeMap
     });
     let (method, url) = method_and_url(decoder, &object);
     let mut lines = object.get("headers").map(|field| headers(decoder, &field)).unwrap_or_default();
-    let body = body(decoder, &object, &mut lines, variables).map(Body::Text);
+    let body = body(decoder, &object, &mut lines, variables);
     let timeout = duration(decoder, &object, "timeout");
     let request = Request {
         method: method.unwrap_or_else(|| "GET".to_owned()),
@@ -101,17 +101,29 @@ fn body(
     object: &Object<'_>,
     lines: &mut Vec<Header>,
     variables: &BTreeMap<String, String>,
-) -> Option<Template> {
-    let text = object.get("body").and_then(|field| decoder.template(&field));
-    let Some(field) = object.raw("json") else { return text };
-    if object.has("body") {
-        decoder.wrong(&field, "a step has one body; give either `json` or `body`");
-        return text;
+) -> Option<Body> {
+    // `json: null` is a body, the four letters.
+    let given: Vec<&str> = ["body", "body_file", "json"]
+        .into_iter()
+        .filter(|name| if *name == "json" { object.raw(name).is_some() } else { object.has(name) })
+        .collect();
+    for name in given.iter().skip(1) {
+        decoder.wrong_name(
+            object,
+            name,
+            format!("a step has one body; give either `{name}` or `{}`", given[0]),
+        );
+    }
+    let field = given.first().and_then(|name| object.raw(name))?;
+    match given[0] {
+        "body" => return decoder.template(&field).map(Body::Text),
+        "body_file" => return decoder.text(&field).map(Body::File),
+        _ => {}
     }
     match body_of_json(&field.node.to_value(), variables) {
         Ok(body) => {
             add_content_type(lines);
-            Some(body)
+            Some(Body::Text(body))
         }
         Err(message) => {
             decoder.wrong(&field, message);

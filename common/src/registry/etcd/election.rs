@@ -223,7 +223,8 @@ impl Campaigner {
                 // It has ended before.
                 Err(CallError::Etcd(Error::GRpcStatus(status))) if status.code() == tonic::Code::NotFound => {
                 }
-                done => drop(done?),
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
         }
         // A key of ours under another lease is left where an answer to putting it was lost.

@@ -1,5 +1,8 @@
 //! What stands in bodies: a plan's document in JSON or YAML, or a small JSON object of known fields.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -108,6 +111,55 @@ impl SmallObject {
             problems.push(problem::unknown(unknown, &names));
         }
         if problems.is_empty() { Ok(values) } else { Err(Refusal::invalid(problems)) }
+    }
+
+    /// The fields one by one, each of which may be left out.
+    pub(super) fn fields(&self, known: &[&str]) -> Fields<'_> {
+        let unknown = self.0.keys().filter(|key| !known.contains(&key.as_str()));
+        Fields { object: &self.0, problems: unknown.map(|name| problem::unknown(name, known)).collect() }
+    }
+}
+
+/// Fields that may be left out, read one by one; what is wrong with them is told at the end.
+pub(super) struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    problems: Vec<Problem>,
+}
+
+impl Fields<'_> {
+    /// A whole number from 0 on.
+    pub(super) fn whole(&mut self, name: &str) -> Option<u64> {
+        let value = self.object.get(name)?;
+        if value.as_u64().is_none() {
+            let shown = if value.is_number() { value.to_string() } else { type_of(value).to_owned() };
+            self.problems.push(Problem::new(name, format!("must be a whole number from 0 on, not {shown}")));
+        }
+        value.as_u64()
+    }
+
+    /// Text.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let value = self.object.get(name)?;
+        if value.as_str().is_none() {
+            self.problems.push(Problem::new(name, format!("must be text, not {}", type_of(value))));
+        }
+        value.as_str().map(str::to_owned)
+    }
+
+    /// Text that means something.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str, form: &str) -> Option<T> {
+        let value = self.object.get(name)?;
+        let Some(text) = value.as_str() else {
+            self.problems.push(Problem::new(name, format!("must be {form}, not {}", type_of(value))));
+            return None;
+        };
+        text.parse().map_err(|error: T::Err| self.problems.push(Problem::new(name, error.to_string()))).ok()
+    }
+
+    /// # Errors
+    /// All that was wrong.
+    pub(super) fn finish(self) -> Result<(), Refusal> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Refusal::invalid(self.problems)) }
     }
 }
 

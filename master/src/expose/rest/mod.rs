@@ -4,6 +4,7 @@
 //! original's paths, under `/api`; health and metrics stand at the root. Invariants: every answer that is an error is a problem document (RFC 9457);
 //! every answer carries an `X-Request-Id`; every route but the pages of the documentation is in the OpenAPI document.
 
+mod adjust;
 mod agents;
 mod body;
 mod events;
@@ -97,7 +98,7 @@ fn api() -> OpenApiRouter<RestState> {
         .routes(routes!(plans::schema))
         .routes(routes!(runs::list))
         .routes(routes!(runs::start))
-        .routes(routes!(runs::get))
+        .routes(routes!(runs::get, adjust::adjust))
         .routes(routes!(runs::stop))
         .routes(routes!(runs::live))
         .routes(routes!(runs::metrics))

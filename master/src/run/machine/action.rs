@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::AgentId;
-use volcanion_common::session::{Hello, Order};
+use volcanion_common::session::{Change, Hello, Order};
 use volcanion_common::view::metrics::WarningView;
-use volcanion_common::view::{Metrics, RunStatus, StopReason};
+use volcanion_common::view::{LevelView, Metrics, RunStatus, StopReason};
 
 use crate::merge::Part;
 
@@ -45,6 +45,15 @@ pub enum Action {
     },
     /// Make durable how far the run is, then say [`Event::Saved`](super::Event::Saved); show it as the run's state.
     Save(Save),
+    /// Make a change of level durable, then say [`Event::ChangeSaved`](super::Event::ChangeSaved). One of a number that was stored before replaces it.
+    SaveChange(SaveChange),
+    /// What became of a request for another level: the levels as they are now, to be shown before the answer.
+    Adjusted {
+        /// As in [`Event::AdjustRequested`](super::Event::AdjustRequested).
+        request: u64,
+        /// Why not, where it was not done.
+        result: Result<Vec<LevelView>, NotAdjusted>,
+    },
     /// Make a part durable in one transaction, then say [`Event::Committed`](super::Event::Committed).
     Commit(Arc<Part>),
     /// New figures.
@@ -80,6 +89,35 @@ pub struct Save {
     pub start_at_unix_us: Option<u64>,
     /// Why it is being stopped, for status `stopping`: what it will end with.
     pub stop_reason: Option<StopReason>,
+}
+
+/// A change of level, to be made durable with what it comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaveChange {
+    /// The change, its level as it was asked for.
+    pub change: Change,
+    /// All levels of the run after it.
+    pub levels: Vec<LevelView>,
+}
+
+/// Why a level was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdjusted {
+    /// The run has ended, or is about to.
+    #[error("the run is not going any more")]
+    NotGoing,
+    /// The scenario's own time is over before the change could begin.
+    #[error("the scenario ends before the change could begin")]
+    ScenarioOver,
+    /// There is a bound on a run's changes.
+    #[error(
+        "the run's levels were changed {} times, which is the most",
+        volcanion_common::session::change::CHANGES_MAX
+    )]
+    TooMany,
+    /// More were asked for at once than wait.
+    #[error("too many changes wait for their turn; try again in a moment")]
+    TooManyAtOnce,
 }
 
 /// A run's end.

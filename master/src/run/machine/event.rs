@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{AgentId, Epoch, Incarnation, RunId};
+use volcanion_common::plan::Level;
 use volcanion_common::registry::Member;
 use volcanion_common::session::seal::ClusterKey;
-use volcanion_common::session::{Report, Welcome};
+use volcanion_common::session::{Change, Report, Welcome};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 
@@ -58,6 +59,8 @@ pub struct TakenUp {
     pub agents: Vec<AgentState>,
     /// The number after the highest stored part's.
     pub next_part: u64,
+    /// Every stored change of level, in the order of their numbers.
+    pub changes: Vec<Change>,
 }
 
 /// What happened.
@@ -146,8 +149,29 @@ pub enum Event {
         /// Another master has taken office.
         fenced: bool,
     },
+    /// A change of level is durable.
+    ChangeSaved {
+        /// Its number.
+        change: u64,
+    },
+    /// It is not; it will be sent again.
+    ChangeFailed {
+        /// Its number.
+        change: u64,
+        /// Another master has taken office.
+        fenced: bool,
+    },
     /// Somebody asked for the run's end.
     StopRequested,
+    /// Somebody asked for another level, one that the scenario can take; answered by [`Action::Adjusted`](super::Action::Adjusted) once it is durable.
+    AdjustRequested {
+        /// Names the request in the answer.
+        request: u64,
+        /// The scenario's position in the plan.
+        scenario: u32,
+        /// In the plan's own measure: of each agent, for `load: per_agent`.
+        level: Level,
+    },
     /// The time of the newest [`Action::WakeAt`](super::Action::WakeAt) has come. Coming early, late or often does no harm.
     Tick,
 }

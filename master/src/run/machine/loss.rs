@@ -1,6 +1,7 @@
 //! Loss: an agent is dead when its stream is gone **and** the registry says that its entry is; or when it says itself that it cannot go on. What it did since it was last
 //! heard is a gap with a bound; what it had still to do is counted as missed.
 
+use volcanion_common::delta::Warning;
 use volcanion_common::plan::OnAgentLoss;
 use volcanion_common::session::{Order, StopWhy};
 use volcanion_common::view::StopReason;
@@ -24,7 +25,13 @@ impl RunMachine {
                 let peer = &mut self.peers[i];
                 if peer.fault.is_none() && !peer.is_over() {
                     let message = format!("{code}: {message}");
-                    peer.state.warnings.push(("agent_fault".to_owned(), message.clone(), since));
+                    peer.state.warnings.push(Warning {
+                        code: "agent_fault".to_owned(),
+                        message: message.clone(),
+                        since,
+                        until: since,
+                        ..Warning::default()
+                    });
                     peer.fault = Some(Fault { message, deadline_ns });
                 }
             }

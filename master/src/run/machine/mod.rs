@@ -12,12 +12,13 @@
 //! - [`Action::Disconnect`] closes after the orders before it went out.
 //! - The registry: at each change of the fleet while `connected`, and once after [`RunMachine::resume`], the driver says of each agent of the run whether its
 //!   entry is there with that incarnation ([`Event::MemberGone`], [`Event::MemberBack`]); repeated ones do no harm.
-//! - One durable write at a time is asked for, apart from a [`Action::Save`] beside a [`Action::Commit`]; each is answered.
+//! - One durable write of a kind ([`Action::Save`] or [`Action::End`], [`Action::Commit`], [`Action::SaveChange`]) is asked for at a time; each is answered.
 //!
 //! Invariants: an Ack goes out only for deltas whose commit was confirmed; one commit is in flight at most; final figures hold committed deltas
 //! only; repeated, lost, late and reordered reports change nothing but time; after [`Action::StepDown`] or [`Action::Done`] nothing follows.
 
 mod action;
+mod adjust;
 mod event;
 mod link;
 mod loss;
@@ -46,7 +47,8 @@ use volcanion_common::view::{RunStatus, StopReason};
 use crate::evaluate::Judge;
 pub use crate::merge::Part;
 use crate::merge::complete::{Collector, CommitQueue};
-pub use action::{Action, Ending, Save};
+pub use action::{Action, Ending, NotAdjusted, Save, SaveChange};
+use adjust::Adjusting;
 pub use event::{Event, NewRun, Now, TakenUp};
 use peer::Peer;
 use saving::Saving;
@@ -86,6 +88,7 @@ pub struct RunMachine {
     commits: CommitQueue,
     judge: Judge,
     saving: Saving,
+    adjusting: Adjusting,
     warnings: Vec<WarningView>,
     next_stream: u64,
     /// Intervals are not closed before this time: after a take-over the agents first get a chance to be heard.
@@ -195,6 +198,7 @@ impl RunMachine {
             commits: CommitQueue::default(),
             judge: Judge::new(&plan),
             saving: Saving::default(),
+            adjusting: Adjusting::new(run.plan, run.members.len()),
             warnings: Vec::new(),
             next_stream: 1,
             hold_until_ns: 0,
@@ -237,7 +241,12 @@ impl RunMachine {
             Event::CommitFailed { part, fenced } => self.commit_failed(part, fenced),
             Event::Saved { save } => self.saved(save),
             Event::SaveFailed { save, fenced } => self.save_failed(save, fenced),
+            Event::ChangeSaved { change } => self.change_saved(change),
+            Event::ChangeFailed { change, fenced } => self.change_failed(change, fenced),
             Event::StopRequested => self.stop_requested(),
+            Event::AdjustRequested { request, scenario, level } => {
+                self.adjust_requested(request, scenario, level);
+            }
             // The wake that was asked for is used up, even where it came early.
             Event::Tick => self.wake_at_ns = None,
         }
@@ -250,6 +259,7 @@ impl RunMachine {
             Report::Welcome(_) => {}
             Report::Prepared { .. } => self.prepared(i),
             Report::Started { monotonic_ns } => self.started(i, monotonic_ns),
+            Report::Adjusted { number, from } => self.adjusted(i, number, from),
             Report::Delta(frame) => self.frame(i, frame),
             Report::Finished { last_seq } => self.finished(i, last_seq),
             Report::Fault { code, message } => self.fault(i, &code, &message),
@@ -268,6 +278,7 @@ impl RunMachine {
             Phase::Draining | Phase::Ending | Phase::Over => {}
         }
         self.advance_links();
+        self.advance_changes();
         self.advance_writes();
         self.plan_wake();
     }
@@ -318,10 +329,11 @@ impl RunMachine {
             | Phase::Releasing { deadline_ns } => Some(deadline_ns),
             _ => None,
         };
-        let due = [phase, self.steady_wake_ns(), self.links_wake_ns(), self.saving.wake_ns()];
+        let writes = [self.saving.wake_ns(), self.adjusting.wake_ns()];
+        let due = [phase, self.steady_wake_ns(), self.links_wake_ns()].into_iter().chain(writes);
         // What is due now was done now; a millisecond keeps a mistake here from becoming a busy loop.
         let earliest = self.now.monotonic_ns + 1_000_000;
-        let wake = due.into_iter().flatten().min().map(|due| due.max(earliest));
+        let wake = due.flatten().min().map(|due| due.max(earliest));
         if let Some(monotonic_ns) = wake
             && self.wake_at_ns != wake
         {

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     /// As received; the durable part of it is `durable`.
     pub state: AgentState,
     pub durable: Seq,
+    /// The newest change of level that it has taken.
+    pub adjusted: u64,
     /// Of all its scenarios.
     pub lag: Distribution,
 }
@@ -64,6 +66,7 @@ impl Peer {
             inbox: Inbox::default(),
             state: AgentState::new(member.id.clone(), member.incarnation, plan.scenarios.len()),
             durable: Seq(0),
+            adjusted: 0,
             lag: Distribution::default(),
         }
     }
@@ -80,6 +83,6 @@ impl Peer {
     /// Whether its load ended early for reasons of its own, though all its numbers are in.
     pub fn stopped_early(&self) -> bool {
         self.state.is_whole()
-            && self.state.warnings.iter().any(|(code, ..)| code == "draining" || code == "orphaned")
+            && self.state.warnings.iter().any(|said| said.code == "draining" || said.code == "orphaned")
     }
 }

@@ -24,20 +24,30 @@ pub(super) struct Saving {
     part_pause: Pause,
 }
 
+/// The pause after failures.
 #[derive(Debug, Default)]
-struct Pause {
+pub(super) struct Pause {
     failures: u32,
     until_ns: Option<u64>,
 }
 
 impl Pause {
-    fn failed(&mut self, now_ns: u64) {
+    pub fn failed(&mut self, now_ns: u64) {
         self.until_ns = Some(now_ns + (RETRY_FIRST_NS << self.failures.min(6)).min(RETRY_MAX_NS));
         self.failures += 1;
     }
 
-    fn is_over(&self, now_ns: u64) -> bool {
+    pub fn is_over(&self, now_ns: u64) -> bool {
         self.until_ns.is_none_or(|until| until <= now_ns)
+    }
+
+    pub fn until_ns(&self) -> Option<u64> {
+        self.until_ns
+    }
+
+    /// It is over, and the next failure's is longer.
+    pub fn end(&mut self) {
+        self.until_ns = None;
     }
 }
 
@@ -65,7 +75,7 @@ impl RunMachine {
     pub(super) fn advance_writes(&mut self) {
         let now_ns = self.now.monotonic_ns;
         if self.saving.part_pause.is_over(now_ns) {
-            self.saving.part_pause.until_ns = None;
+            self.saving.part_pause.end();
             if let Some(part) = self.commits.begin_next() {
                 self.out.push(Action::Commit(part));
             }
@@ -73,7 +83,7 @@ impl RunMachine {
         if !self.saving.save_pause.is_over(now_ns) {
             return;
         }
-        self.saving.save_pause.until_ns = None;
+        self.saving.save_pause.end();
         if self.phase == Phase::Draining {
             // What the run has come to is what counts now.
             self.saving.wanted = None;
@@ -151,7 +161,7 @@ impl RunMachine {
         self.warn_of_the_store();
     }
 
-    fn warn_of_the_store(&mut self) {
+    pub(super) fn warn_of_the_store(&mut self) {
         if !self.warnings.iter().any(|warning| warning.code == "store") {
             self.warn("store", None, "the store did not take a write at once; it was tried again".to_owned());
         }
@@ -194,7 +204,7 @@ impl RunMachine {
         self.out.push(Action::Done);
     }
 
-    fn step_down(&mut self) {
+    pub(super) fn step_down(&mut self) {
         for i in 0..self.peers.len() {
             self.hang_up(i);
         }

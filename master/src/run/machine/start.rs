@@ -12,7 +12,7 @@ const LEAD_MIN_NS: u64 = 500_000_000;
 /// For making the instant durable before it is sent; doubled as often as the store needs.
 pub(super) const SAVE_MARGIN_NS: u64 = 150_000_000;
 /// Beyond what the store may take for a write at all.
-const SAVE_MARGIN_MAX_NS: u64 = seconds(60);
+pub(super) const SAVE_MARGIN_MAX_NS: u64 = seconds(60);
 
 impl RunMachine {
     /// Everybody is ready: fixes the start and makes it durable.
@@ -40,13 +40,14 @@ impl RunMachine {
         }
     }
 
-    /// Tells an agent the start, where it waits for it and its clock is known.
+    /// Tells an agent the start, where it waits for it and its clock is known; and before it the changes of level that were asked for meanwhile.
     pub(super) fn send_start(&mut self, i: usize) {
         let peer = &self.peers[i];
         let is_waiting = peer.is_prepared && peer.state.start_late_us.is_none() && peer.state.seq.0 == 0;
         let (Some(start), Some(clock)) = (self.start, peer.clock) else { return };
         if is_waiting && !peer.is_over() {
             let at_ns = i128::from(start.at_ns) + i128::from(clock.offset_ns);
+            self.send_changes(i);
             self.send(i, Order::StartAt { monotonic_ns: u64::try_from(at_ns).unwrap_or(0) });
         }
     }
@@ -63,6 +64,7 @@ impl RunMachine {
     /// A stream came up again, or for the first time after a take-over.
     pub(super) fn welcome_running(&mut self, i: usize, welcome: &Welcome) {
         self.peers[i].is_prepared = true;
+        self.has_changes(i, welcome.adjusted);
         match welcome.state {
             ShardState::New => {
                 return self.lose(i, "its process says that it knows nothing of the run");
@@ -73,7 +75,12 @@ impl RunMachine {
                 }
                 self.send_start(i);
             }
-            ShardState::Running => self.correct_start(welcome),
+            ShardState::Running => {
+                self.correct_start(welcome);
+                if self.phase == Phase::Running && !self.peers[i].is_over() {
+                    self.send_changes(i);
+                }
+            }
             ShardState::Prepared | ShardState::Finished => {}
         }
         self.tell_stop(i);
@@ -116,7 +123,7 @@ impl RunMachine {
         }
     }
 
-    fn lead_ns(&self) -> u64 {
+    pub(super) fn lead_ns(&self) -> u64 {
         let longest_ns =
             self.peers.iter().filter_map(|peer| peer.clock.map(|clock| clock.round_trip_ns)).max();
         LEAD_MIN_NS.max(longest_ns.unwrap_or(0).saturating_mul(4))

@@ -34,6 +34,7 @@ impl RunMachine {
                 peer.state.scenarios.resize_with(machine.plan.scenarios.len(), Default::default);
             }
         }
+        machine.resume_changes(taken.changes);
         match taken.start_at_unix_us {
             Some(unix_us) => machine.go_on(unix_us, taken.stop_reason),
             None => machine.give_up_unstarted(),

@@ -40,6 +40,7 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
         "POST /test-runs/start",
         "GET /test-runs",
         "GET /test-runs/{id}",
+        "PATCH /test-runs/{id}",
         "POST /test-runs/{id}/stop",
         "GET /test-runs/{id}/live",
         "GET /test-runs/{id}/metrics",

@@ -1,5 +1,6 @@
 //! REST over a real master without agents: what clients see of inputs, lists, streams and safety.
 
+mod adjust;
 mod agents;
 mod described;
 mod guarded;

@@ -17,7 +17,7 @@ use crate::run::tests::{any_plan, any_view};
 fn a_run(status: RunStatus) -> RunTotals {
     let mut totals = Delta::default();
     let mut answered =
-        Series { requests: 3, failed: 0, bytes_sent: 30, bytes_received: 300, ..Series::default() };
+        Series { requests: 3, redirects: 1, bytes_sent: 30, bytes_received: 300, ..Series::default() };
     [700, 2_000, 40_000].into_iter().for_each(|us| answered.response_time.record(Micros(us)));
     totals.series.insert(SeriesKey { step: 0, outcome: Outcome::Status(200) }, answered);
     let refused = Series { requests: 2, failed: 2, ..Series::default() };
@@ -43,6 +43,7 @@ fn an_agent(state: &str) -> AgentView {
         labels: Default::default(),
         cores: 1,
         capacity: 1.0,
+        requests_per_s: None,
         state: state.into(),
         load: 0,
         clock_offset_us: None,

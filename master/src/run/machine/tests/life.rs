@@ -122,6 +122,7 @@ fn a_run_that_cannot_be_prepared_fails_and_releases_the_others() {
                 state: ShardState::New,
                 run_time: RunTime::START,
                 first_unacked: Seq(0),
+                adjusted: 0,
             };
             let stream = b.stream("b");
             b.event(Event::Opened { agent: "b".into(), stream, welcome });
@@ -316,6 +317,7 @@ fn an_agent_that_drains_leaves_the_rest_of_its_arrivals_missed() {
         code: "draining".to_owned(),
         message: "it leaves".to_owned(),
         since: RunTime(0),
+        ..Warning::default()
     });
     b.delta("b", 1, &last);
     b.finished("b", 1);
@@ -340,6 +342,7 @@ fn what_a_draining_agent_left_is_missed_even_where_its_last_numbers_come_late() 
         code: "draining".to_owned(),
         message: "it leaves".to_owned(),
         since: RunTime(0),
+        ..Warning::default()
     });
     b.delta("b", 1, &last);
     b.finished("b", 1);
@@ -359,6 +362,7 @@ fn an_arrival_between_an_agents_last_start_and_its_last_word_is_missed() {
         code: "draining".to_owned(),
         message: "it leaves".to_owned(),
         since: RunTime(1_700_000),
+        ..Warning::default()
     });
     b.at_ms(2_100);
     b.delta("b", 1, &last);

@@ -1,6 +1,7 @@
 //! Event sequences, with a bench that plays the driver: it keeps the streams' numbers, answers durable writes when told to, and checks what must
 //! hold after every step.
 
+mod adjust;
 mod faults;
 mod life;
 mod random;
@@ -16,12 +17,12 @@ use volcanion_common::plan::document;
 use volcanion_common::registry::{Member, MemberState};
 use volcanion_common::series::{Outcome, Series, SeriesKey};
 use volcanion_common::session::seal::ClusterKey;
-use volcanion_common::session::{DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
+use volcanion_common::session::{Change, DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 
-use super::{Action, Ending, Event, NewRun, Now, Part, RunMachine, Save, TakenUp};
+use super::{Action, Ending, Event, NewRun, NotAdjusted, Now, Part, RunMachine, Save, TakenUp};
 use crate::merge::AgentState;
 
 const MS: u64 = 1_000_000;
@@ -63,6 +64,7 @@ fn member(name: &str, incarnation: u64) -> Member {
         labels: BTreeMap::new(),
         cores: 1,
         capacity: 1.0,
+        requests_per_s: None,
         state: MemberState::Ready,
     }
 }
@@ -106,6 +108,7 @@ struct Stored {
     next_part: u64,
     parts: Vec<Arc<Part>>,
     agents: BTreeMap<AgentId, AgentState>,
+    changes: BTreeMap<u64, Change>,
     ending: Option<Ending>,
 }
 
@@ -186,6 +189,7 @@ impl Bench {
             total: stored.total.clone(),
             agents: stored.agents.values().cloned().collect(),
             next_part: stored.next_part,
+            changes: stored.changes.values().copied().collect(),
         };
         let (machine, actions) = RunMachine::resume(taken, now);
         Self::with(machine, actions, run, now, stored)
@@ -209,6 +213,10 @@ impl Bench {
                 }
                 Action::Send { agent, stream, order } => {
                     assert_eq!(self.streams.get(agent).map(|(ours, _)| *ours), Some(*stream), "{order:?}");
+                    if let Order::Adjust(change) = order {
+                        let kept = self.stored.changes.get(&change.number).map(|kept| kept.at);
+                        assert_eq!(kept, Some(change.at), "ordered before it was durable");
+                    }
                     if let Order::Ack(seq) = order {
                         let durable = self.stored.agents.get(agent).map(|state| state.seq);
                         assert!(
@@ -218,9 +226,14 @@ impl Bench {
                     }
                 }
                 Action::WakeAt { monotonic_ns } => self.wake_at_ns = *monotonic_ns,
-                Action::Save(_) | Action::Commit(_) | Action::End(_) => self.writes.push(action.clone()),
+                Action::Save(_) | Action::Commit(_) | Action::End(_) | Action::SaveChange(_) => {
+                    self.writes.push(action.clone());
+                }
                 Action::StepDown | Action::Done => self.is_over = true,
-                Action::MeasureClock { .. } | Action::Publish { .. } | Action::Warn(_) => {}
+                Action::MeasureClock { .. }
+                | Action::Publish { .. }
+                | Action::Warn(_)
+                | Action::Adjusted { .. } => {}
             }
             self.seen.push(action);
         }
@@ -252,6 +265,11 @@ impl Bench {
                 let number = part.number;
                 self.store(part);
                 Event::Committed { part: number }
+            }
+            Action::SaveChange(save) => {
+                let number = save.change.number;
+                self.stored.changes.insert(number, save.change);
+                Event::ChangeSaved { change: number }
             }
             other => panic!("not a write: {other:?}"),
         };
@@ -310,8 +328,14 @@ impl Bench {
     }
 
     fn open(&mut self, agent: &str, state: ShardState) {
+        self.open_with(agent, state, 0);
+    }
+
+    /// Opens a stream to an agent that has taken so many changes of level.
+    fn open_with(&mut self, agent: &str, state: ShardState, adjusted: u64) {
         let incarnation = self.run.members.iter().find(|m| m.id.0 == agent).expect("a member").incarnation;
-        let welcome = Welcome { incarnation, state, run_time: RunTime::START, first_unacked: Seq(0) };
+        let welcome =
+            Welcome { incarnation, state, run_time: RunTime::START, first_unacked: Seq(0), adjusted };
         let stream = self.stream(agent);
         self.event(Event::Opened { agent: agent.into(), stream, welcome });
     }

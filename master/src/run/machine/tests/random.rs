@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
+use volcanion_common::plan::Level;
+use volcanion_common::units::Rate;
 
 use super::*;
 
@@ -214,5 +216,110 @@ proptest! {
         }
         // Whatever was planned was started, missed, or lies in a gap.
         prop_assert_eq!(m.iterations + m.dropped_iterations + m.missed_iterations + gaps, RATE * PLAN_SECONDS);
+    }
+}
+
+/// Agents that only take changes of level, and a master that is asked for many.
+struct LedWorld {
+    b: Bench,
+    /// What each agent has taken.
+    taken: BTreeMap<&'static str, Vec<Change>>,
+    chance: Chance,
+    looked: usize,
+    requests: u64,
+}
+
+impl LedWorld {
+    fn new(seed: u64) -> Self {
+        let scenario =
+            json!({ "executor": "externally-controlled", "rate": "10/s", "duration": "1h", "max_vus": 100 });
+        let b = Bench::running(plan(scenario, json!({})), &["a", "b"]);
+        let taken = BTreeMap::from([("a", Vec::new()), ("b", Vec::new())]);
+        Self { b, taken, chance: Chance(seed.max(1)), looked: 0, requests: 0 }
+    }
+
+    fn step(&mut self) {
+        let later_ns = self.chance.next() % 300 * MS;
+        self.b.at_ns(self.b.now.monotonic_ns + later_ns);
+        if self.chance.one_in(2) {
+            self.requests += 1;
+            let level = Level::Rate(Rate::per_second(self.chance.next() % 50));
+            self.b.event(Event::AdjustRequested { request: self.requests, scenario: 0, level });
+        }
+        self.b.store_answers = !self.chance.one_in(3);
+        if self.b.store_answers {
+            self.b.answer_writes();
+        } else if let Some(Action::SaveChange(save)) = self.b.writes.first().cloned()
+            && self.chance.one_in(2)
+        {
+            self.b.writes.remove(0);
+            if self.chance.one_in(2) {
+                self.b.stored.changes.insert(save.change.number, save.change);
+            }
+            self.b.event(Event::ChangeFailed { change: save.change.number, fenced: false });
+        }
+        if self.chance.one_in(20) {
+            self.b = self.b.taken_over(300);
+            self.looked = 0;
+        }
+        for name in ["a", "b"] {
+            if self.chance.one_in(8) && self.b.streams.contains_key(&name.into()) {
+                self.b.lost(name);
+            }
+        }
+        self.deliver();
+    }
+
+    /// Opens what is to be opened, and hands over what was sent on streams that are still there.
+    fn deliver(&mut self) {
+        for name in ["a", "b"] {
+            if self.b.streams.contains_key(&name.into()) {
+                let taken = self.taken[name].len() as u64;
+                self.b.open_with(name, ShardState::Running, taken);
+            }
+        }
+        while self.looked < self.b.seen.len() {
+            self.looked += 1;
+            let Action::Send { agent, stream, order: Order::Adjust(change) } =
+                self.b.seen[self.looked - 1].clone()
+            else {
+                continue;
+            };
+            if self.b.streams.get(&agent).is_none_or(|(newest, _)| *newest != stream) {
+                continue;
+            }
+            let name = if agent.0 == "a" { "a" } else { "b" };
+            let taken = self.taken.get_mut(name).expect("an agent");
+            match taken.get(change.number as usize - 1) {
+                Some(known) => assert_eq!(*known, change, "one number is one change"),
+                None => {
+                    assert_eq!(change.number, taken.len() as u64 + 1, "they come in order");
+                    assert!(taken.last().is_none_or(|last| last.at <= change.at));
+                    taken.push(change);
+                }
+            }
+            self.b.report(name, Report::Adjusted { number: change.number, from: change.at });
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_agent_takes_the_same_changes_in_the_same_order_whatever_is_lost(seed in any::<u64>()) {
+        let mut world = LedWorld::new(seed);
+        (0..150).for_each(|_| world.step());
+        // Calm: what is durable is with everybody.
+        world.b.store_answers = true;
+        world.b.answer_writes();
+        for _ in 0..60 {
+            world.b.at_ns(world.b.now.monotonic_ns + 200 * MS);
+            world.deliver();
+        }
+        let durable: Vec<Change> = world.b.stored.changes.values().copied().collect();
+        prop_assert!(durable.len() > 5, "{} changes of {} requests", durable.len(), world.requests);
+        prop_assert_eq!(&world.taken["a"], &durable);
+        prop_assert_eq!(&world.taken["b"], &durable);
     }
 }

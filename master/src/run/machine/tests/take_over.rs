@@ -134,6 +134,7 @@ fn a_wall_clock_that_was_set_meanwhile_does_not_move_the_run() {
         state: ShardState::Running,
         run_time: RunTime(3_000_000),
         first_unacked: Seq(0),
+        adjusted: 0,
     };
     let stream = b.stream("a");
     b.event(Event::Opened { agent: "a".into(), stream, welcome });
