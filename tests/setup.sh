@@ -128,6 +128,7 @@ case ${1:-} in
     need h2load nghttp2-client
     need ab apache2-utils
     need hey hey
+    need perf linux-perf
     need etcd etcd-server
     need openssl openssl
     need python3 python3

@@ -54,8 +54,8 @@ PLANS = [
 
 
 class Agent:
-    def __init__(self, process, core, master, plan):
-        self._process, self._core, self._master, self._plan = process, core, master, plan
+    def __init__(self, process, master, plan):
+        self._process, self._master, self._plan = process, master, plan
         self.vus = 0
 
     def load(self, seconds):
@@ -96,7 +96,7 @@ def agent(settings, plan):
         words = ["--listen", f"127.0.0.1:{grpc_port}", "--metrics-listen", "127.0.0.1:0", "--etcd", at(etcd_port), "--id", "measured", "--cores", "1"]
         process = stack.enter_context(server([str(VOLCANION), "agent", *words], settings.client_core, grpc_port))
         _await_agent(at(rest_port))
-        yield Agent(process, settings.client_core, at(rest_port), lambda seconds: plan(at(target_port), seconds))
+        yield Agent(process, at(rest_port), lambda seconds: plan(at(target_port), seconds))
 
 
 def _await_agent(master):

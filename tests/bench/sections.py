@@ -4,12 +4,12 @@ import contextlib
 import json
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 
 import clients
 import cluster
+import profiler
 import rounds
 from clients import ROOT, VOLCANION
 from nginx import nginx
@@ -187,4 +187,17 @@ def stages(_settings):
     return "```text\n" + "\n\n".join(blocks) + "\n```\n"
 
 
-ALL = {f.__name__: f for f in (http, https, http2, pacing, latency, memory, stages)}
+def profile(settings):
+    """Where the time of a request goes: perf's samples of `volcanion run -c 64`."""
+    if not shutil.which("perf"):
+        raise Failed("perf is not here (package linux-perf)")
+    with nginx(settings.server_core) as urls:
+        ours = clients.volcanion()
+        bills = rounds.alternate([(ours, urls.http)], min(settings.rounds, 3), settings.seconds, settings.client_core)
+        us = rounds.Spread.of([bill.cpu_us for bill in bills[ours.name]]).median
+        found = profiler.groups(ours.command(urls.http, profiler.SECONDS), settings.client_core, lambda core: ["taskset", "-c", str(core)])
+    rows = [f"| {name} | {100 * share:.1f} % | {us * share:.2f} |" for name, share in found if share >= 0.001]
+    return f"| of {us:.2f} µs | share | µs a request |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+ALL = {f.__name__: f for f in (http, https, http2, profile, pacing, latency, memory, stages)}

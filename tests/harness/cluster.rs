@@ -37,7 +37,17 @@ impl Target {
     /// Starts one with further flags.
     pub async fn start(flags: &[&str]) -> Self {
         let args = [&["target", "--listen", "127.0.0.1:0"], flags].concat();
-        let process = Process::volcanion("target", &args);
+        Self::of(Process::volcanion("target", &args)).await
+    }
+
+    /// Starts one by another program, given with its words.
+    pub async fn start_by(by: &[&str]) -> Self {
+        let own = [env!("CARGO_BIN_EXE_volcanion"), "target", "--listen", "127.0.0.1:0"];
+        let words = [by, &own].concat();
+        Self::of(Process::start("target", words[0], &words[1..])).await
+    }
+
+    async fn of(process: Process) -> Self {
         let url = process
             .await_line("it listens", |line| {
                 line.split("http://")

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::harness::await_some;
 use crate::harness::cluster::{Agent, Cluster, Target};
 use crate::harness::namespace::Namespace;
-use crate::harness::process::{Process, volcanion};
+use crate::harness::process::{Process, run, volcanion};
 use crate::harness::quota::Quota;
 
 /// Codes and agents of the causes that make a run invalid.
@@ -114,10 +114,16 @@ struct Run {
 
 impl Run {
     fn start(target: &str, flags: &[&str]) -> Self {
+        Self::start_by(&[], target, flags)
+    }
+
+    /// Started by another program, given with its words.
+    fn start_by(by: &[&str], target: &str, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let out = folder.path().join("result.json");
         let fixed = ["run", target, "--cores", "1", "--json", "--out", out.to_str().unwrap()];
-        Self { process: Process::volcanion("run", &[&fixed, flags].concat()), folder }
+        let words = [by, &[env!("CARGO_BIN_EXE_volcanion")], &fixed, flags].concat();
+        Self { process: Process::start("run", words[0], &words[1..]), folder }
     }
 
     async fn ended(&mut self) -> (Option<i32>, Value) {
@@ -184,11 +190,12 @@ async fn runs_at_a_quarter_of_the_calibrated_rate_are_valid_or_name_a_cause_that
     assert_eq!(calibrated.code, 0, "{}", calibrated.stderr);
     let calibrated: Value = serde_json::from_str(&calibrated.stdout).unwrap();
     let rate = format!("{:.0}/s", calibrated["requests_per_s_per_core"].as_f64().unwrap() / 4.0);
-    let target = Target::start(&[]).await;
+    let (target_by, load_by) = unhindered().await;
+    let target = Target::start_by(&target_by).await;
     let mut valid = 0;
     let runs = if is_long { 20 } else { 2 };
     for number in 0..runs {
-        let mut run = Run::start(&target.url, &["--rate", &rate, "-c", "500", "-d", "3s"]);
+        let mut run = Run::start_by(&load_by, &target.url, &["--rate", &rate, "-c", "500", "-d", "3s"]);
         let mut elsewhere = Elsewhere::default();
         let process = run.process.id();
         while Path::new(&format!("/proc/{process}/task")).exists() && !has_ended(process) {
@@ -222,6 +229,20 @@ async fn runs_at_a_quarter_of_the_calibrated_rate_are_valid_or_name_a_cause_that
         );
     }
     println!("{valid} of {runs} runs at {rate} were valid");
+}
+
+/// What starts a target and a load so that nothing else has their processors: real-time threads on a processor each. Nothing at all where that is
+/// not allowed or there is only one; then they are as hindered as the machine is shared.
+async fn unhindered() -> (Vec<&'static str>, Vec<&'static str>) {
+    let (target, load) =
+        (["taskset", "-c", "1", "chrt", "-f", "1"], ["taskset", "-c", "0", "chrt", "-f", "1"]);
+    for by in [target, load] {
+        if run(by[0], &[&by[1..], &["true"]].concat()).await.code != 0 {
+            eprintln!("real-time threads are not allowed here: runs may be hindered by whatever else runs");
+            return (Vec::new(), Vec::new());
+        }
+    }
+    (target.to_vec(), load.to_vec())
 }
 
 /// Whether a child has ended and only awaits being asked how.

@@ -257,20 +257,24 @@ impl Root {
         let mut seen_ns = now_ns();
         let mut had_turn = false;
         poll_fn(|cx| {
-            while had_turn {
-                let now_ns = now_ns();
-                let turn_ns = now_ns - seen_ns;
-                if turn_ns < IDLE_TURN_MAX_NS {
-                    *idle_ns += turn_ns;
-                }
-                seen_ns = now_ns;
-                if now_ns >= at_ns || core.is_poked.take() {
-                    return Poll::Ready(());
-                }
-                if at_ns - now_ns > NEAR_NS {
-                    break;
-                }
-                std::hint::spin_loop();
+            let has_come = had_turn
+                && loop {
+                    let now_ns = now_ns();
+                    let turn_ns = now_ns - seen_ns;
+                    if turn_ns < IDLE_TURN_MAX_NS {
+                        *idle_ns += turn_ns;
+                    }
+                    seen_ns = now_ns;
+                    if now_ns >= at_ns || core.is_poked.take() {
+                        break true;
+                    }
+                    if at_ns - now_ns > NEAR_NS {
+                        break false;
+                    }
+                    std::hint::spin_loop();
+                };
+            if has_come {
+                return Poll::Ready(());
             }
             had_turn = true;
             // Of its own runtime, this is no system call: sockets and timers are looked at, and then it is polled again.

@@ -464,11 +464,7 @@ enum Opened {
     Http2(Rc<Session>),
 }
 
-async fn open(
-    core: &CoreClient,
-    server: &Server,
-    phases: &mut PhaseTimes,
-) -> Result<(Opened, u64), Failure> {
+async fn open(core: &CoreClient, server: &Server, phases: &mut PhaseTimes) -> Result<(Opened, u64), Failure> {
     let (connection, ready_ns) = dial(core, &server.origin, phases).await?;
     // Where the plan says HTTP/2, it is spoken without TLS too: by prior knowledge (RFC 9113 3.3).
     if core.program.network.needs_h2 || connection.speaks_h2() {

@@ -422,3 +422,93 @@ async fn an_idle_vu_is_small() {
     let step_bytes = size_of_val(&vu.step(0));
     assert!(own_bytes <= 512 && step_bytes <= 1024, "a VU has {own_bytes} bytes, its step {step_bytes}");
 }
+
+fn sharing(count: u32, steps: Vec<RequestStep>) -> Rc<CoreClient> {
+    CoreClient::new(Arc::new(program_of(steps, |plan| {
+        plan.http.connections = volcanion_common::plan::Connections::Shared(count);
+    })))
+}
+
+#[tokio::test]
+async fn vus_that_share_connections_have_one_each_for_an_exchange_and_no_more_are_made() {
+    let script: Vec<_> = std::iter::repeat_n([Read, Write(OK)], 200).flatten().collect();
+    let server = Server::start(vec![script; 3]).await;
+    let core = sharing(3, vec![get(&server)]);
+    let vus = (0..20).map(|number| {
+        let mut vu = VuClient::new(Rc::clone(&core), number);
+        async move {
+            for _ in 0..10 {
+                let sample = vu.step(0).await;
+                assert_status(&sample, 200);
+                assert_eq!(sample.bytes_received, OK.len() as u64);
+            }
+        }
+    });
+    futures_util::future::join_all(vus).await;
+    assert_eq!((server.connections(), server.read_count()), (3, 200));
+}
+
+#[tokio::test]
+async fn who_waits_longest_for_a_shared_connection_has_it_first_and_who_leaves_is_passed_over() {
+    let server = Server::start(vec![std::iter::repeat_n([Read, Write(OK)], 9).flatten().collect()]).await;
+    let core = sharing(1, vec![get(&server)]);
+    let order = std::cell::RefCell::new(Vec::new());
+    let mut vus: Vec<_> = (0..5).map(|number| VuClient::new(Rc::clone(&core), number)).collect();
+    let mut steps: Vec<_> = vus
+        .iter_mut()
+        .enumerate()
+        .map(|(number, vu)| {
+            let order = &order;
+            Box::pin(async move {
+                let sample = vu.step(0).await;
+                order.borrow_mut().push(number);
+                sample
+            })
+        })
+        .collect();
+    // In this order they come; the third goes again.
+    for step in &mut steps {
+        assert!(futures_util::poll!(step.as_mut()).is_pending());
+    }
+    drop(steps.remove(2));
+    let samples = futures_util::future::join_all(steps).await;
+    assert_eq!(*order.borrow(), [0, 1, 3, 4]);
+    samples.iter().for_each(|sample| assert_status(sample, 200));
+    // Waiting is in the response time, and not in the service time.
+    assert!(samples[3].sent_ns > samples[0].ended_ns && samples[3].began_ns < samples[0].ended_ns);
+    assert_eq!((server.connections(), server.read_count()), (1, 4));
+}
+
+#[tokio::test]
+async fn a_shared_connection_that_is_used_up_makes_room_for_another() {
+    let close = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".as_slice();
+    let server = Server::start(vec![
+        vec![Read, Write(OK), Read, Reset],
+        vec![Read, Write(close), Close],
+        vec![Read, Hold],
+        vec![Read, Write(OK), Read, Write(OK)],
+    ])
+    .await;
+    let core = sharing(1, vec![get(&server), within(30, get(&server))]);
+    let mut vus = [VuClient::new(Rc::clone(&core), 0), VuClient::new(core, 1)];
+    assert_status(&vus[0].step(0).await, 200);
+    let again = vus[1].step(0).await;
+    assert_status(&again, 200);
+    assert!(again.phases.connect_us.is_some(), "sent again in the same place");
+    assert_failed(&vus[0].step(1).await, ErrorKind::Timeout, "waiting");
+    assert_status(&vus[1].step(0).await, 200);
+    assert_status(&vus[0].step(0).await, 200);
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn who_has_no_shared_connection_in_time_was_waiting_for_one() {
+    let server = Server::start(vec![vec![Read, Hold]]).await;
+    let core = sharing(1, vec![get(&server), within(30, get(&server))]);
+    let (mut holding, mut waiting) = (VuClient::new(Rc::clone(&core), 0), VuClient::new(core, 1));
+    let mut held = std::pin::pin!(holding.step(0));
+    assert!(futures_util::poll!(held.as_mut()).is_pending());
+    let sample = waiting.step(1).await;
+    assert_failed(&sample, ErrorKind::Timeout, "waiting for a connection");
+    assert_eq!((sample.sent_ns, sample.bytes_sent, server.connections()), (0, 0, 1));
+}

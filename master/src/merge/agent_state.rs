@@ -7,6 +7,8 @@ use volcanion_common::delta::{Delta, ScenarioDelta, Warning};
 use volcanion_common::ids::{AgentId, Incarnation, Seq};
 use volcanion_common::units::{Micros, RunTime};
 
+/// A shorter span says nothing about the use of a core.
+const CPU_SPAN_MIN: Micros = Micros::from_millis(200);
 /// The most different warnings that are kept of one agent.
 const WARNINGS_MAX: usize = 64;
 
@@ -32,7 +34,7 @@ pub struct AgentState {
     pub scenarios: Vec<ScenarioCounts>,
     /// Requests a second of its closed loops in its busiest delta: what an estimate of a gap goes by.
     pub closed_rate_max: f64,
-    /// CPU use of its load cores in the newest delta, 0 to 1 a core.
+    /// CPU use of its load cores in the newest delta that is long enough, 0 to 1 a core.
     pub cpu: f64,
     /// Its resident memory in bytes, in the newest delta.
     pub memory_bytes: u64,
@@ -122,7 +124,8 @@ impl AgentState {
             }
         }
         let process = delta.process;
-        if process.cores > 0 && span > Micros::ZERO {
+        // The last delta may be a moment long, in which some microseconds are a lot.
+        if process.cores > 0 && span > Micros::ZERO && (span >= CPU_SPAN_MIN || self.cpu == 0.0) {
             self.cpu = process.cpu_us as f64 / (span.0 as f64 * f64::from(process.cores));
         }
         self.memory_bytes = process.resident_bytes;

@@ -40,7 +40,7 @@ fn known(code: &str) -> (Rule, Measure, Measure) {
     match code {
         "draining" => (Rule::Harmless, Count, Count),
         "agent_fault" => (Rule::Invalid, Count, Count),
-        "no_ports" | "no_files" | "blocked" => (Rule::OfRequests, Count, Count),
+        "no_ports" | "no_files" | "no_source_address" | "blocked" => (Rule::OfRequests, Count, Count),
         "throttled" | "stalled" => (Rule::OfTime, Time, Time),
         "schedule_lag" => (Rule::OfIterations, Count, Time),
         "core_use" | "cpu_steal" => (Rule::Degraded, Time, Share),

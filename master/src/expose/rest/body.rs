@@ -69,7 +69,7 @@ impl<S: Send + Sync> FromRequest<S> for SmallObject {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
-        if !matches!(kind(request.headers())?, Format::Json) {
+        if !matches!(kind(request.headers()), Ok(Format::Json)) {
             return Err(unsupported("only JSON is read here; give Content-Type: application/json"));
         }
         let bytes = limit::read_whole(request, SMALL_BYTES_MAX).await?;
@@ -126,10 +126,15 @@ pub(super) struct Fields<'a> {
     problems: Vec<Problem>,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// What is `null` counts as left out, as in plans.
+    fn given(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
     /// A whole number from 0 on.
     pub(super) fn whole(&mut self, name: &str) -> Option<u64> {
-        let value = self.object.get(name)?;
+        let value = self.given(name)?;
         if value.as_u64().is_none() {
             let shown = if value.is_number() { value.to_string() } else { type_of(value).to_owned() };
             self.problems.push(Problem::new(name, format!("must be a whole number from 0 on, not {shown}")));
@@ -139,7 +144,7 @@ impl Fields<'_> {
 
     /// Text.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
-        let value = self.object.get(name)?;
+        let value = self.given(name)?;
         if value.as_str().is_none() {
             self.problems.push(Problem::new(name, format!("must be text, not {}", type_of(value))));
         }
@@ -148,7 +153,7 @@ impl Fields<'_> {
 
     /// Text that means something.
     pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str, form: &str) -> Option<T> {
-        let value = self.object.get(name)?;
+        let value = self.given(name)?;
         let Some(text) = value.as_str() else {
             self.problems.push(Problem::new(name, format!("must be {form}, not {}", type_of(value))));
             return None;

@@ -74,6 +74,7 @@ fn sums_over_the_series_are_the_merged_counts() {
     check("http_requests_total", "status=\"200\"", 6.0);
     check("http_requests_total", "status=\"connect\"", 4.0);
     check("http_requests_failed_total", "", 4.0);
+    check("volcanion_redirects_total", "", 2.0);
     check("http_request_duration_seconds_count", "method=\"GET\"", 6.0);
     check("http_request_duration_seconds_bucket", "le=\"0.001\"", 2.0);
     check("http_request_duration_seconds_count", "status=\"connect\"", 0.0);
