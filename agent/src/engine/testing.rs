@@ -52,7 +52,8 @@ pub fn program(target: SocketAddr, scenario: Scenario) -> Program {
         connections: Connections::PerVu,
         redirects: 0,
         cookies: false,
-        network: Network::new(&HttpOptions::default(), &targets, 0).expect("the defaults can be used anywhere"),
+        network: Network::new(&HttpOptions::default(), &targets, 0)
+            .expect("the defaults can be used anywhere"),
         targets,
         tls: None,
         room: None,

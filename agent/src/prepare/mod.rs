@@ -190,8 +190,7 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
         }
     }
     let may_need_tls = plan.http.redirects > 0 || origins.iter().any(|origin| origin.tls.is_some());
-    let tls =
-        may_need_tls.then(|| tls::client_config(&plan.http, settings.files.as_deref())).transpose()?;
+    let tls = may_need_tls.then(|| tls::client_config(&plan.http, settings.files.as_deref())).transpose()?;
     let targets = TargetPolicy { allow: settings.allow.clone(), loopback: settings.listens_on_loopback };
     let network = Network::new(&plan.http, &targets, first_lane(shard))?;
     origins.iter().try_for_each(|origin| network.check(origin))?;

@@ -136,7 +136,11 @@ fn used_up(delta: &Delta) -> Vec<Warning> {
             ports,
             "this machine has no free port left; add agents or source addresses (local_ips), or keep connections alive",
         ),
-        say("no_source_address", sources, "this machine no longer has a source address of the plan (local_ips); put it back"),
+        say(
+            "no_source_address",
+            sources,
+            "this machine no longer has a source address of the plan (local_ips); put it back",
+        ),
         say("no_files", files, "this process may open no more files; raise its limit (ulimit -n)"),
         say("blocked", blocked, "this agent does not load such an address; see its list of targets"),
     ];

@@ -342,14 +342,13 @@ impl Machine {
 
     fn warn(&mut self, code: &str, message: &str) {
         if matches!(self.phase, Phase::Running { .. }) {
-            self.warning =
-                Some(Warning {
-                    code: code.to_owned(),
-                    message: message.to_owned(),
-                    since: self.reported,
-                    until: self.reported,
-                    ..Warning::default()
-                });
+            self.warning = Some(Warning {
+                code: code.to_owned(),
+                message: message.to_owned(),
+                since: self.reported,
+                until: self.reported,
+                ..Warning::default()
+            });
         }
     }
 

@@ -30,7 +30,13 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
             follow(&client, run, true).await?
         }
         None => {
-            let size = Size { agents: args.agents.unwrap_or(1), cores: args.cores, pacing: args.pacing };
+            let agents = args.agents.unwrap_or(1);
+            if args.pacing.pin && agents > 1 {
+                return Err(Failure::wrong(
+                    "--pin: several agents of one process would be bound to the same CPUs; leave out --agents",
+                ));
+            }
+            let size = Size { agents, cores: args.cores, pacing: args.pacing };
             let embedded = Embedded::start(size, None, files.folder()).await?;
             let run = embedded.start(&document).await?;
             let followed = follow(&embedded, run, true).await;

@@ -114,7 +114,11 @@ pub fn build(figures: Figures<'_>) -> Metrics {
         thresholds: figures.thresholds,
         agents: figures.agents.iter().map(|(state, lag)| agent_view(state, lag, &per_second)).collect(),
         warnings: warnings(figures.warnings, &states),
-        validity: validity::judge(total, &states, &scenarios, figures.start_skew_ms),
+        validity: if figures.status == RunStatus::Failed && sum.requests == 0 {
+            validity::of_nothing()
+        } else {
+            validity::judge(total, &states, &scenarios, figures.start_skew_ms)
+        },
         completeness: completeness(&states),
         start_skew_ms: figures.start_skew_ms,
     }

@@ -95,6 +95,11 @@ pub fn judge(
     ValidityView { verdict, causes }
 }
 
+/// The verdict on a run that failed before anything was sent: there are no numbers.
+pub fn of_nothing() -> ValidityView {
+    ValidityView { verdict: Verdict::Invalid, causes: vec![cause(Verdict::Invalid, "nothing_sent", 0.0)] }
+}
+
 fn of_warning(state: &AgentState, warning: &Warning, scenarios: &[&str]) -> Option<CauseView> {
     let (rule, amount, worst) = known(&warning.code);
     let is_large = |of: u64, part: f64| warning.amount as f64 > part * of as f64;

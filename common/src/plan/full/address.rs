@@ -9,31 +9,38 @@ use crate::plan::http::LOCAL_IPS_MAX;
 
 /// Reads `http.dns.resolve`.
 pub(super) fn resolve(decoder: &mut Decoder, field: &Field<'_>) -> Vec<Resolve> {
-    each(decoder, field, "`host:port:address`", resolve_of)
+    let mut found = Vec::new();
+    each(decoder, field, "`host:port:address`", resolve_of, |resolve| found.push(resolve));
+    found
 }
 
 /// Reads `http.local_ips`; networks and ranges become their addresses.
 pub(super) fn local_ips(decoder: &mut Decoder, field: &Field<'_>) -> Vec<IpAddr> {
-    each(decoder, field, "addresses", addresses_of).concat()
+    let mut found = Vec::new();
+    each(decoder, field, "addresses", addresses_of, |addresses| {
+        // A small document can name more than memory holds. Those that are kept past the limit have it refused.
+        if found.len() <= LOCAL_IPS_MAX {
+            found.extend(addresses);
+        }
+    });
+    found
 }
 
-/// What can be read of a list of texts.
+/// Hands on what can be read of a list of texts.
 fn each<T>(
     decoder: &mut Decoder,
     field: &Field<'_>,
     of_what: &str,
     read: fn(&str) -> Result<T, String>,
-) -> Vec<T> {
-    let items = decoder.list(field, of_what).unwrap_or_default();
-    let mut found = Vec::new();
-    for item in items {
+    mut keep: impl FnMut(T),
+) {
+    for item in decoder.list(field, of_what).unwrap_or_default() {
         let Some(text) = decoder.text(&item) else { continue };
         match read(text.trim()) {
-            Ok(value) => found.push(value),
+            Ok(value) => keep(value),
             Err(why) => decoder.wrong(&item, format!("`{}` {why}", excerpt(&text))),
         }
     }
-    found
 }
 
 /// `host:port:address[,address…]`; an IPv6 address may stand in brackets.

@@ -73,6 +73,8 @@ async fn what_a_scenario_cannot_take_is_named() {
     check(&open, json!({ "rate": "10000001/s" }), "rate", "too fast").await;
     check(&open, json!({ "rate": "5/s", "vus": 5 }), "rate", "beside `vus`").await;
     check(&open, json!({}), "", "give `vus` or `rate`").await;
+    check(&open, json!({ "rate": null }), "", "give `vus` or `rate`").await;
+    check(&open, json!({ "vus": 5, "rate": null, "scenario": null }), "vus", "open loop").await;
     check(&open, json!({ "rte": "5/s" }), "rte", "did you mean `rate`?").await;
     check(&open, json!({ "rate": "5/s", "scenario": "brows" }), "scenario", "give one of `browse`").await;
     check(&open, json!({ "rate": "5/s", "scenario": 7 }), "scenario", "must be text").await;
@@ -87,8 +89,11 @@ async fn what_a_scenario_cannot_take_is_named() {
     check(&both, json!({ "vus": 1, "scenario": "b" }), "vus", "`b` is an open loop").await;
     let all = api.patch(&both, &json!({ "vus": true, "rate": [], "x": 1 })).await;
     assert_eq!(all.assert_problem(400, "validation_error")["errors"].as_array().unwrap().len(), 3);
-    let text = api.send(Method::PATCH, &format!("/api/v1/test-runs/{both}"), "text/plain", "vus=1").await;
-    text.assert_problem(415, "unsupported_media_type");
+    for kind in ["text/plain", "application/yaml"] {
+        let text = api.send(Method::PATCH, &format!("/api/v1/test-runs/{both}"), kind, "vus: 1").await;
+        let problem = text.assert_problem(415, "unsupported_media_type");
+        assert!(problem["detail"].as_str().unwrap().contains("only JSON"), "{problem}");
+    }
 }
 
 #[tokio::test]

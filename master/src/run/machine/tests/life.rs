@@ -99,7 +99,8 @@ fn a_run_that_cannot_be_prepared_fails_and_releases_the_others() {
         let message = b.ending().message.clone().unwrap_or_default();
         assert!(message.contains(says), "{name}: {message}");
         assert!(b.is_released("a"), "{name}");
-        assert_eq!(b.ending().metrics.total_requests, 0);
+        let metrics = &b.ending().metrics;
+        assert_eq!((metrics.total_requests, metrics.validity.causes[0].code.as_str()), (0, "nothing_sent"));
     };
     check(
         "refused",
