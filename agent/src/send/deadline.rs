@@ -5,10 +5,11 @@
 //! A limit never cuts early; late it is by the runtime's coarseness, about a millisecond.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::clock::now_ns;
@@ -48,7 +49,8 @@ impl Deadline {
         };
         self.armed_ns = deadline_ns;
         self.waker = Some(cx.waker().clone());
-        if sleep.as_mut().poll(cx).is_ready() {
+        // A task that has just read very much has used its turn up, and tokio would then put the sleep off without a word: it would never fire.
+        if pin!(unconstrained(sleep)).poll(cx).is_ready() {
             // It fell due between the two clock reads: look once more, soon.
             self.waker = None;
             cx.waker().wake_by_ref();
@@ -69,6 +71,8 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[tokio::test]
@@ -94,6 +98,24 @@ mod tests {
         let mut soon = std::pin::pin!(tokio::task::yield_now());
         deadline.bound(soon.as_mut(), now_ns() + 60_000_000_000).await;
         assert_eq!(deadline.armed_ns, first_armed_ns);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_used_its_turn_up_is_woken_in_time_too() {
+        let mut deadline = Deadline::default();
+        // Anew, and after the sleep has fired once.
+        for _ in 0..2 {
+            let at_ns = now_ns() + 10_000_000;
+            let mut polls = 0;
+            let is_over = poll_fn(|cx| {
+                polls += 1;
+                if polls == 1 {
+                    while tokio::task::coop::poll_proceed(cx).map(|turn| turn.made_progress()).is_ready() {}
+                }
+                if deadline.has_passed(cx, at_ns) { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::time::timeout(Duration::from_secs(20), is_over).await.expect("it was never woken");
+        }
     }
 
     #[tokio::test]

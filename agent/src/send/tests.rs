@@ -512,3 +512,35 @@ async fn who_has_no_shared_connection_in_time_was_waiting_for_one() {
     assert_failed(&sample, ErrorKind::Timeout, "waiting for a connection");
     assert_eq!((sample.sent_ns, sample.bytes_sent, server.connections()), (0, 0, 1));
 }
+
+#[tokio::test]
+async fn a_turn_that_comes_too_late_or_to_one_who_left_goes_on_with_its_connection() {
+    let server = Server::start(vec![std::iter::repeat_n([Read, Write(OK)], 9).flatten().collect()]).await;
+    let core = sharing(1, vec![get(&server), within(30, get(&server))]);
+    let mut vus: Vec<_> = (0..4).map(|number| VuClient::new(Rc::clone(&core), number)).collect();
+    let [first, leaving, late, last] = &mut vus[..] else { unreachable!() };
+    let sample = async {
+        let mut first = std::pin::pin!(first.step(0));
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        let mut leaving = Box::pin(leaving.step(0));
+        assert!(futures_util::poll!(leaving.as_mut()).is_pending());
+        let mut late = std::pin::pin!(late.step(1));
+        assert!(futures_util::poll!(late.as_mut()).is_pending());
+        let mut last = Box::pin(last.step(0));
+        assert!(futures_util::poll!(last.as_mut()).is_pending());
+        // The time of the third passes while nobody looks at it.
+        let over_ns = super::clock::now_ns() + 40_000_000;
+        while super::clock::now_ns() < over_ns {
+            std::hint::spin_loop();
+        }
+        assert_status(&first.await, 200);
+        // The turn is the second's now, and it is cut off; then it is the third's.
+        drop(leaving);
+        let sample = late.await;
+        assert_failed(&sample, ErrorKind::Timeout, "waiting for a connection");
+        assert_eq!((sample.sent_ns, sample.bytes_sent), (0, 0));
+        last.await
+    };
+    assert_status(&sample.await, 200);
+    assert_eq!((server.connections(), server.read_count()), (1, 2));
+}

@@ -47,6 +47,15 @@ pub enum Grant {
     Seat(Seat),
 }
 
+impl Grant {
+    /// It came too late for whom it was given to: the next has it, with the connection that is in it.
+    pub fn pass_on(self) {
+        if let Self::Place(place, Some(connection)) = self {
+            place.give_back(connection);
+        }
+    }
+}
+
 impl Shared {
     /// At most so many connections; at least 1.
     pub fn new(connections_max: usize) -> Rc<Self> {
@@ -239,6 +248,8 @@ struct Holder(Rc<Ticket>);
 impl Drop for Holder {
     fn drop(&mut self) {
         self.0.has_left.set(true);
-        drop(self.0.grant.take());
+        if let Some(grant) = self.0.grant.take() {
+            grant.pass_on();
+        }
     }
 }
