@@ -61,6 +61,7 @@ impl Failure {
             | ErrorCode::RateLimited
             | ErrorCode::NoAgents
             | ErrorCode::NoLeader
+            | ErrorCode::StoreUnavailable
             | ErrorCode::AgentUnavailable
             | ErrorCode::InternalError => Self::could_not_run(message),
         }

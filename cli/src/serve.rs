@@ -18,7 +18,9 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
     let stop = stop_on_signals()?;
     let config = volcanion_master::Config {
         listen: Some(args.listen),
+        advertise: args.advertise_url.clone(),
         store: args.store.parse().map_err(Failure::wrong)?,
+        keep: volcanion_master::store::Keep { runs: args.keep_runs, age: args.keep_for },
         cluster_key: cluster_key(&args.key)?.unwrap_or_else(ClusterKey::open),
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout.duration(),

@@ -81,7 +81,7 @@ fn refresh(text: &str) -> Result<String, String> {
     if matches!(text, "once" | "per_connection") {
         return Ok(text.to_owned());
     }
-    super::duration(text)
+    super::value::duration(text)
         .map(|time| time.to_string())
         .map_err(|_| format!("`{text}` is not known here; give once, per_connection, or a time such as 30s"))
 }

@@ -25,6 +25,13 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
         Wishes { name: &name, json: args.json, require_valid: args.require_valid, out: args.out.as_deref() };
     let followed = match &args.master {
         Some(master) => {
+            let idle = idle_flags(args);
+            if !idle.is_empty() {
+                eprintln!(
+                    "note: {} has no effect with --master: it is for agents in this process",
+                    idle.join(", ")
+                );
+            }
             let client = Client::new(&MasterRef { master: master.clone(), api_key: args.api_key.clone() })?;
             let run = client.start(&document).await?;
             follow(&client, run, true).await?
@@ -107,4 +114,40 @@ fn refuse_shape_flags(args: &RunArgs) -> Result<(), Failure> {
         "{} go with a URL; with a plan's file, write it in the plan",
         flags.join(", ")
     )))
+}
+
+/// What was given and is for agents in this process alone.
+fn idle_flags(args: &RunArgs) -> Vec<&'static str> {
+    let given = [
+        ("--cores", args.cores.is_some()),
+        ("--pin", args.pacing.pin),
+        ("--busy-poll", args.pacing.busy_poll),
+        ("--quantum", args.pacing.quantum.is_some()),
+        ("--files", args.http.files.is_some()),
+    ];
+    given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn flags_that_a_cluster_does_not_heed_are_named() {
+        let idle = |flags: &str| {
+            let words =
+                ["volcanion", "run", "http://127.0.0.1:1/"].into_iter().chain(flags.split_whitespace());
+            let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("it is `run`")
+            };
+            idle_flags(&args)
+        };
+        assert_eq!(idle("--agents 2 --vus 3"), [""; 0]);
+        assert_eq!(
+            idle("--cores 1 --pin --busy-poll --quantum 0us --files ."),
+            ["--cores", "--pin", "--busy-poll", "--quantum", "--files"]
+        );
+    }
 }

@@ -5,6 +5,7 @@ pub mod interval;
 pub mod metrics;
 pub mod problem_details;
 pub mod run;
+pub mod sse;
 
 pub use agent::AgentView;
 pub use interval::IntervalView;

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     NoAgents,
     /// No master leads at this moment.
     NoLeader,
+    /// The store takes nothing, or gives nothing, at this moment.
+    StoreUnavailable,
     /// An agent does not answer, says no, or has just left.
     AgentUnavailable,
     /// The input is too large.
@@ -51,7 +53,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => 415,
             Self::RateLimited => 429,
             Self::InternalError => 500,
-            Self::NoAgents | Self::NoLeader | Self::AgentUnavailable => 503,
+            Self::NoAgents | Self::NoLeader | Self::StoreUnavailable | Self::AgentUnavailable => 503,
         }
     }
 
@@ -66,6 +68,7 @@ impl ErrorCode {
             Self::RateLimited => "Too many requests",
             Self::NoAgents => "No agent can take the run",
             Self::NoLeader => "No master leads",
+            Self::StoreUnavailable => "The store does not work",
             Self::AgentUnavailable => "The agent does not do it now",
             Self::TooLarge => "The input is too large",
             Self::MethodNotAllowed => "No such method here",
@@ -85,6 +88,7 @@ impl ErrorCode {
             Self::RateLimited => "rate_limited",
             Self::NoAgents => "no_agents",
             Self::NoLeader => "no_leader",
+            Self::StoreUnavailable => "store_unavailable",
             Self::AgentUnavailable => "agent_unavailable",
             Self::TooLarge => "too_large",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -44,6 +44,15 @@ impl Runs {
     /// # Errors
     /// There is no such run; it is not going; nothing in it, or not the scenario named, is externally controlled; the scenario cannot take the level.
     pub async fn adjust_run(&self, id: RunId, wanted: Adjustment) -> Result<RunView, MasterError> {
+        self.adjust_within(id, wanted, ADJUST_WAIT).await
+    }
+
+    pub(super) async fn adjust_within(
+        &self,
+        id: RunId,
+        wanted: Adjustment,
+        wait: Duration,
+    ) -> Result<RunView, MasterError> {
         let Some(Entry { live, adjusts, .. }) = self.entry(id) else {
             return Err(not_going(&self.ended_run(id).await?));
         };
@@ -58,14 +67,17 @@ impl Runs {
             adjusts.send(AdjustRequest { scenario, level, answer }).await.ok()?;
             answered.await.ok()
         };
-        match tokio::time::timeout(ADJUST_WAIT, asking).await {
+        match tokio::time::timeout(wait, asking).await {
             Ok(Some(Ok(()))) => self.run(id).await,
             Ok(Some(Err(reason))) => Err(refusal(id, reason)),
             Ok(None) => Err(not_going(&self.ended_run(id).await?)),
-            Err(_) => Err(MasterError::internal(format!(
-                "the store did not take the change within {} s; it holds once it does, and run {id} shows it then",
-                ADJUST_WAIT.as_secs()
-            ))),
+            Err(_) => Err(MasterError::new(
+                ErrorCode::StoreUnavailable,
+                format!(
+                    "the store did not take the change within {} s; it holds once it does, and run {id} shows it then",
+                    wait.as_secs()
+                ),
+            )),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What stands in bodies: a plan's document in JSON or YAML, or a small JSON object of known fields.
 
-use std::fmt::Display;
+use std::collections::HashSet;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use volcanion_common::plan::document::{self, Format, PlanDocument};
 use volcanion_common::problem::Problem;
@@ -80,7 +82,13 @@ impl<S: Send + Sync> FromRequest<S> for SmallObject {
 impl SmallObject {
     fn read(bytes: &Bytes) -> Result<Self, Refusal> {
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(Value::Object(fields)) => match repeated(bytes) {
+                Some(name) => Err(Refusal::invalid(vec![Problem::new(
+                    name.chars().take(100).collect::<String>(),
+                    "is there twice; keep one",
+                )])),
+                None => Ok(Self(fields)),
+            },
             Ok(_) => Err(Refusal::invalid(vec![Problem::new("", "the body is not a JSON object")])),
             Err(error) => Err(Refusal::invalid(vec![Problem {
                 line: u32::try_from(error.line()).ok(),
@@ -166,6 +174,33 @@ impl<'a> Fields<'a> {
     pub(super) fn finish(self) -> Result<(), Refusal> {
         if self.problems.is_empty() { Ok(()) } else { Err(Refusal::invalid(self.problems)) }
     }
+}
+
+/// The first name that an object has twice: a plain JSON value keeps the last of them without a word. It has been read as JSON before.
+fn repeated(object: &[u8]) -> Option<String> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Option<String>, A::Error> {
+            let (mut seen, mut twice) = (HashSet::new(), None);
+            while let Some((name, _)) = fields.next_entry::<String, IgnoredAny>()? {
+                if twice.is_none() && seen.contains(&name) {
+                    twice = Some(name);
+                } else {
+                    seen.insert(name);
+                }
+            }
+            Ok(twice)
+        }
+    }
+
+    serde_json::Deserializer::from_slice(object).deserialize_map(Names).ok().flatten()
 }
 
 fn type_of(value: &Value) -> &'static str {

@@ -89,6 +89,11 @@ async fn what_a_scenario_cannot_take_is_named() {
     check(&both, json!({ "vus": 1, "scenario": "b" }), "vus", "`b` is an open loop").await;
     let all = api.patch(&both, &json!({ "vus": true, "rate": [], "x": 1 })).await;
     assert_eq!(all.assert_problem(400, "validation_error")["errors"].as_array().unwrap().len(), 3);
+    let twice = r#"{"scenario": "a", "vus": 1, "vus": 7}"#;
+    let twice = api.send(Method::PATCH, &format!("/api/v1/test-runs/{both}"), JSON, twice).await;
+    let problem = twice.assert_problem(400, "validation_error");
+    assert_eq!(problem["errors"][0]["field"], "vus", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("there twice"), "{problem}");
     for kind in ["text/plain", "application/yaml"] {
         let text = api.send(Method::PATCH, &format!("/api/v1/test-runs/{both}"), kind, "vus: 1").await;
         let problem = text.assert_problem(415, "unsupported_media_type");

@@ -1,0 +1,41 @@
+//! The flags of `master`.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use volcanion_common::units::Micros;
+
+use super::cluster::{EtcdArgs, KeyArgs};
+use super::value::duration;
+
+#[derive(Debug, Args)]
+pub struct MasterArgs {
+    /// Where REST listens
+    #[arg(long, env = "VOLCANION_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where other masters reach REST, http://HOST:PORT [default: the listening address, unless that is every one]
+    #[arg(long, env = "VOLCANION_ADVERTISE_URL", value_name = "URL")]
+    pub advertise_url: Option<volcanion_master::AdvertiseUrl>,
+    /// Where plans and runs are kept: sqlite:PATH, or postgres://USER@HOST/DATABASE for several masters
+    #[arg(
+        long,
+        env = "VOLCANION_STORE",
+        default_value = "sqlite:volcanion.db",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub store: String,
+    /// Forget all but so many of the newest ended runs [default: keep all]
+    #[arg(long, env = "VOLCANION_KEEP_RUNS", value_name = "NUMBER")]
+    pub keep_runs: Option<u64>,
+    /// Forget runs that ended longer ago than this, as in 30d [default: keep all]
+    #[arg(long, env = "VOLCANION_KEEP_FOR", value_name = "DURATION", value_parser = duration)]
+    pub keep_for: Option<Micros>,
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// How long agents go on without any master
+    #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub orphan_timeout: Micros,
+}
