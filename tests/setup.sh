@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings what building and testing need. `setup.sh build`: protoc. `setup.sh test`: that, and etcd, Prometheus with promtool, helm and the Python checkers.
+# Brings what building and testing need. `setup.sh build`: protoc. `setup.sh test`: that, and etcd, PostgreSQL, Prometheus with promtool, helm and the Python checkers.
 # `setup.sh bench`: the load clients to measure beside, nginx and etcd.
 # Debian's packages are installed where this runs as root; everything else goes below target/.
 set -euo pipefail
@@ -23,7 +23,7 @@ install_missing() {
     local log
     log=$(mktemp)
     export DEBIAN_FRONTEND=noninteractive
-    # The programs are wanted, not the services: without this, etcd and Prometheus would start, and listen everywhere.
+    # The programs are wanted, not the services: without this, etcd, PostgreSQL and Prometheus would start, and listen everywhere.
     local policy=/usr/sbin/policy-rc.d made_policy=
     if [ ! -e $policy ]; then
       printf '#!/bin/sh\nexit 101\n' >$policy
@@ -41,7 +41,7 @@ install_missing() {
 Missing: ${missing[*]} (Debian's package names).
 On Debian or Ubuntu:  sudo apt-get install ${missing[*]}
 Elsewhere: protoc is in the package protobuf (Fedora: protobuf-compiler protobuf-devel, macOS: brew install protobuf);
-the tests also want etcd, prometheus with promtool, and python3 with venv in PATH.
+the tests also want etcd, initdb, postgres and psql of PostgreSQL, prometheus with promtool, and python3 with venv in PATH.
 TXT
     exit 3
   fi
@@ -109,6 +109,8 @@ case ${1:-} in
   test)
     build
     need etcd etcd-server
+    # Debian keeps PostgreSQL's own programs apart from PATH.
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
     need prometheus prometheus
     need promtool prometheus
     need python3 python3

@@ -2,8 +2,11 @@
 
 pub mod cluster;
 pub mod etcd;
+pub mod events;
+pub mod masters;
 pub mod namespace;
 pub mod noting;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod quota;

@@ -6,25 +6,31 @@
 
 #[cfg(test)]
 mod contract;
+mod health;
 mod open;
 mod records;
 mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
-mod sqlite;
+mod sql;
+mod tables;
 mod window;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::registry::Member;
 use volcanion_common::session::Change;
 use volcanion_common::units::RunTime;
 use volcanion_common::view::{LevelView, Metrics, RunView};
 
 use crate::merge::Part;
-pub use open::{StoreUrl, StoreUrlError, open};
+pub use health::{Failure, keep_probing};
+pub use open::{PostgresUrl, StoreUrl, StoreUrlError, open};
 pub use records::{
-    IdempotencyKey, Inserted, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter, RunRecord, StoredPlan, now,
+    AgentMove, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter,
+    RunRecord, StoredPlan, now,
 };
 pub(crate) use rows::STATUSES;
 pub use window::Rows;
@@ -51,7 +57,7 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a plan; its runs keep their copies. `false`: there was none.
     async fn delete_plan(&self, id: PlanId) -> Result<bool, StoreError>;
 
-    /// Adds a run, and its idempotency key with it, unless that key was used before.
+    /// Adds a run, and its idempotency key with it, unless that key was used before. The same run again changes nothing.
     async fn insert_run(
         &self,
         epoch: Epoch,
@@ -70,6 +76,10 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
         levels: &[LevelView],
     ) -> Result<(), StoreError>;
+    /// Keeps who takes part, where others joined: the whole list, whose order says who is who.
+    async fn join_run(&self, epoch: Epoch, run: RunId, members: &[Member]) -> Result<(), StoreError>;
+    /// Keeps moves of lanes, all of these or none. One of a number that is there already is replaced: nobody has heard of it.
+    async fn move_run(&self, epoch: Epoch, run: RunId, moves: &[AgentMove]) -> Result<(), StoreError>;
     /// Appends a part and replaces the states of its agents, in one transaction. A number that is there already is the same part, tried
     /// again because its answer was lost.
     async fn commit(&self, epoch: Epoch, run: RunId, part: &Part) -> Result<(), StoreError>;
@@ -97,6 +107,17 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<(Vec<Delta>, Option<PartAt>), StoreError>;
     /// The sum of all parts.
     async fn total(&self, run: RunId) -> Result<Delta, StoreError>;
+
+    /// Does a small step of forgetting ended runs that are not to be kept, and idempotency keys whose time is over; says whether there is more
+    /// to do. A forgotten run is gone for readers at once, its parts go step by step.
+    async fn forget_runs(&self, epoch: Epoch, keep: &Keep, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// What is wrong with the store, while it does not work.
+    fn failure(&self) -> Option<Failure>;
+    /// How many operations failed because the store did not work.
+    fn failures(&self) -> u64;
+    /// Writes something that means nothing, to see whether the store works again.
+    async fn probe(&self) -> Result<(), StoreError>;
 }
 
 /// Why the store did not do its part.

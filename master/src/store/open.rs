@@ -5,27 +5,42 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::sqlite::SqliteStore;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnectOptions;
+
+use super::sql::{Pool, postgres, sqlite};
+use super::tables::TableStore;
 use super::{Store, StoreError};
+
+static SQLITE_TABLES: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+static POSTGRES_TABLES: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// Where plans, runs and histories are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
     /// An SQLite file; made where it is not there.
     SqliteFile(PathBuf),
+    /// A database of PostgreSQL, for several masters; it is there already, its tables are made.
+    Postgres(PostgresUrl),
     /// In this process only: everything is gone when it ends.
     Memory,
 }
 
+/// Where a database of PostgreSQL is, and as whom it is opened. Never shows the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
 /// Why a text names no store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
-    /// Known, but not there yet.
-    #[error("PostgreSQL is not available in this version; use sqlite:PATH")]
+    /// One of PostgreSQL that cannot be read. The text may hold a password, so it is not shown.
+    #[error(
+        "this is no URL of PostgreSQL; write postgres://USER@HOST:PORT/DATABASE, with signs such as @ or / in it as %40, %2F"
+    )]
     Postgres,
     /// Not known at all.
     #[error(
-        "`{0}` names no store; use sqlite:PATH, or sqlite::memory: for one that is gone with the process"
+        "`{0}` names no store; use sqlite:PATH, postgres://USER@HOST/DATABASE, or sqlite::memory: for one that is gone with the process"
     )]
     Unknown(String),
 }
@@ -33,7 +48,7 @@ pub enum StoreUrlError {
 impl StoreUrl {
     /// Whether a next master finds what this one stored.
     pub fn is_durable(&self) -> bool {
-        matches!(self, Self::SqliteFile(_))
+        !matches!(self, Self::Memory)
     }
 }
 
@@ -43,7 +58,11 @@ impl FromStr for StoreUrl {
     fn from_str(text: &str) -> Result<Self, StoreUrlError> {
         let unknown = || StoreUrlError::Unknown(text.to_owned());
         match text.split_once(':').ok_or_else(unknown)? {
-            ("postgres" | "postgresql", _) => Err(StoreUrlError::Postgres),
+            ("postgres" | "postgresql", _) => {
+                let read: Result<PgConnectOptions, _> = text.parse();
+                read.map(|_| Self::Postgres(PostgresUrl(text.to_owned())))
+                    .map_err(|_| StoreUrlError::Postgres)
+            }
             ("sqlite", ":memory:") => Ok(Self::Memory),
             ("sqlite", path) => {
                 let path = path.strip_prefix("//").unwrap_or(path);
@@ -58,17 +77,63 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SqliteFile(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
             Self::Memory => f.write_str("sqlite::memory:"),
         }
     }
 }
 
-/// Opens a store and brings it up to date.
+impl PostgresUrl {
+    fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        self.0.parse()
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.options() {
+            Ok(options) => {
+                let (host, port) = (options.get_host(), options.get_port());
+                write!(f, "postgres://{host}:{port}/{}", options.get_database().unwrap_or_default())
+            }
+            // It was read before.
+            Err(_) => f.write_str("postgres://"),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Opens a store and brings it up to date. A PostgreSQL that is just being started is waited for, some seconds.
 ///
 /// # Errors
 /// It cannot be opened, is damaged, or was written by a later version.
 pub async fn open(url: &StoreUrl) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(SqliteStore::open(url).await?))
+    let cannot = |error: &dyn fmt::Display| StoreError::Open(format!("{url}: {error}"));
+    let opened = match url {
+        StoreUrl::SqliteFile(path) => sqlite::open_file(path).await.map(Pool::Sqlite),
+        StoreUrl::Memory => sqlite::open_memory().await.map(Pool::Sqlite),
+        StoreUrl::Postgres(url) => match url.options() {
+            Ok(options) => postgres::open(options).await.map(Pool::Postgres),
+            Err(error) => Err(error),
+        },
+    };
+    let pool = opened.map_err(|error| cannot(&error))?;
+    make_tables(url, &pool).await?;
+    Ok(Arc::new(TableStore::new(pool)))
+}
+
+/// Makes the tables, or brings those of an earlier version up to date. Masters that start at once wait for each other.
+pub(super) async fn make_tables(url: &StoreUrl, pool: &Pool) -> Result<(), StoreError> {
+    let made = match pool {
+        Pool::Sqlite(pool) => SQLITE_TABLES.run(pool).await,
+        Pool::Postgres(pool) => POSTGRES_TABLES.run(pool).await,
+    };
+    made.map_err(|error| StoreError::Open(format!("{url}: {error}")))
 }
 
 #[cfg(test)]
@@ -83,9 +148,19 @@ mod tests {
         check("sqlite:/var/lib/runs.db", file("/var/lib/runs.db"));
         check("sqlite:///var/lib/runs.db", file("/var/lib/runs.db"));
         check("sqlite::memory:", Ok(StoreUrl::Memory));
-        check("postgres://db/volcanion", Err(StoreUrlError::Postgres));
+        check("postgres://db:65536/volcanion", Err(StoreUrlError::Postgres));
         for wrong in ["", "sqlite:", "runs.db", "mysql://x"] {
             assert_eq!(wrong.parse::<StoreUrl>(), Err(StoreUrlError::Unknown(wrong.to_owned())));
         }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url: StoreUrl = "postgresql://me:s%40cret@db.example:5433/load?sslmode=require".parse().unwrap();
+        for shown in [url.to_string(), format!("{url:?}")] {
+            assert!(shown.contains("postgres://db.example:5433/load"), "{shown}");
+            assert!(!shown.contains("cret") && !shown.contains("me:"), "{shown}");
+        }
+        assert!(url.is_durable());
     }
 }

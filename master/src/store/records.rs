@@ -1,16 +1,20 @@
 //! What the store keeps, as its users see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::ids::{AgentId, Epoch, Incarnation, PlanId, RunId};
 use volcanion_common::registry::Member;
-use volcanion_common::session::Change;
-use volcanion_common::units::RunTime;
+use volcanion_common::session::{Change, Move};
+use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{Metrics, RunStatus, RunView, StopReason};
 
 use crate::merge::AgentState;
+
+/// How long an idempotency key is remembered.
+pub(super) const KEY_AGE_MAX_US: i64 = 24 * 3_600 * 1_000_000;
 
 /// A plan with its name in the store.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +130,28 @@ pub struct RunRecord {
     pub next_part: u64,
     /// Every change of level, in the order of their numbers.
     pub changes: Vec<Change>,
+    /// Every move of lanes, in the order of their numbers.
+    pub moves: Vec<AgentMove>,
+}
+
+/// A move of lanes, and the process that is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentMove {
+    /// Whose lanes go or come.
+    pub agent: AgentId,
+    /// Which process of it.
+    pub incarnation: Incarnation,
+    /// What it is told.
+    pub order: Move,
+}
+
+/// Which ended runs are kept: those that no limit shuts out. All of them, where there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest ones, so many.
+    pub runs: Option<u64>,
+    /// Those that ended within this time.
+    pub age: Option<Micros>,
 }
 
 /// How far a run is.
@@ -152,6 +178,15 @@ pub struct RunEnd {
     pub ended_at: Timestamp,
     /// The final document.
     pub metrics: Arc<Metrics>,
+}
+
+impl Keep {
+    /// What ended before this is not kept; `None`: nothing is too old.
+    pub(super) fn ended_before(&self, now: Timestamp) -> Option<Timestamp> {
+        // Older than time itself can say, nothing is.
+        let age = Duration::from_micros(self.age?.0);
+        Some(now.checked_sub(age).unwrap_or(Timestamp::MIN))
+    }
 }
 
 impl RunRecord {

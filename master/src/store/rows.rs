@@ -2,8 +2,6 @@
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::PlanId;
 use volcanion_common::plan::{Level, document};
@@ -13,6 +11,7 @@ use volcanion_common::view::{RunStatus, RunView, StopReason};
 
 use super::StoreError;
 use super::records::StoredPlan;
+use super::sql::Row;
 
 /// All there are.
 pub(crate) const STATUSES: [RunStatus; 7] = [
@@ -33,7 +32,7 @@ const REASONS: [(StopReason, &str); 5] = [
     (StopReason::Lost, "lost"),
 ];
 
-pub(super) fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
+pub(super) fn plan(row: &Row) -> Result<StoredPlan, StoreError> {
     let id: PlanId = id(row, "id")?;
     let document: serde_json::Value = json(row, "source")?;
     let read = document::from_json(&document).map_err(|problems| unreadable("plan", id, problems))?;
@@ -41,39 +40,39 @@ pub(super) fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
         id,
         source: document,
         plan: read.plan,
-        is_simple: row.try_get("is_simple")?,
-        created_at: time(row.try_get("created_us")?)?,
-        updated_at: time(row.try_get("updated_us")?)?,
+        is_simple: row.get("is_simple")?,
+        created_at: time(row.get("created_us")?)?,
+        updated_at: time(row.get("updated_us")?)?,
     })
 }
 
-pub(super) fn run_view(row: &SqliteRow) -> Result<RunView, StoreError> {
+pub(super) fn run_view(row: &Row) -> Result<RunView, StoreError> {
     let time_text = |column| -> Result<Option<String>, StoreError> {
-        let micros: Option<i64> = row.try_get(column)?;
+        let micros: Option<i64> = row.get(column)?;
         micros.map(|micros| time(micros).map(|time| time.to_string())).transpose()
     };
-    let status = status(row.try_get("status")?)?;
+    let status = status(row.get("status")?)?;
     Ok(RunView {
         id: id(row, "id")?,
         plan_id: id(row, "plan_id")?,
-        plan_name: row.try_get("plan_name")?,
+        plan_name: row.get("plan_name")?,
         status,
         stop_reason: stop_reason(row)?.filter(|_| status.is_ended()),
-        message: row.try_get("message")?,
-        created_at: time(row.try_get("created_us")?)?.to_string(),
+        message: row.get("message")?,
+        created_at: time(row.get("created_us")?)?.to_string(),
         start_at: time_text("started_us")?,
         ended_at: time_text("ended_us")?,
-        planned_duration_ms: row.try_get::<i64, _>("planned_ms")? as u64,
-        levels: match row.try_get::<Option<&str>, _>("levels")? {
+        planned_duration_ms: row.get::<i64>("planned_ms")? as u64,
+        levels: match row.get::<Option<&str>>("levels")? {
             Some(_) => json(row, "levels")?,
             None => Vec::new(),
         },
     })
 }
 
-pub(super) fn change(row: &SqliteRow) -> Result<Change, StoreError> {
-    let number: i64 = row.try_get("number")?;
-    let (vus, rate): (Option<i64>, Option<i64>) = (row.try_get("vus")?, row.try_get("rate")?);
+pub(super) fn change(row: &Row) -> Result<Change, StoreError> {
+    let number: i64 = row.get("number")?;
+    let (vus, rate): (Option<i64>, Option<i64>) = (row.get("vus")?, row.get("rate")?);
     let level = match (vus, rate) {
         (Some(vus), None) => Level::Vus(vus as u64),
         (None, Some(rate)) => Level::Rate(Rate::from_micro_per_hour(rate as u64)),
@@ -81,21 +80,20 @@ pub(super) fn change(row: &SqliteRow) -> Result<Change, StoreError> {
     };
     Ok(Change {
         number: number as u64,
-        scenario: row.try_get::<i64, _>("scenario")? as u32,
-        at: RunTime(row.try_get::<i64, _>("at_us")? as u64),
+        scenario: row.get::<i64>("scenario")? as u32,
+        at: RunTime(row.get::<i64>("at_us")? as u64),
         level,
     })
 }
 
 /// Why a run was stopped, or is being stopped.
-pub(super) fn stop_reason(row: &SqliteRow) -> Result<Option<StopReason>, StoreError> {
-    row.try_get::<Option<&str>, _>("stop_reason")?.map(reason).transpose()
+pub(super) fn stop_reason(row: &Row) -> Result<Option<StopReason>, StoreError> {
+    row.get::<Option<&str>>("stop_reason")?.map(reason).transpose()
 }
 
 /// Reads deltas aside: their histograms take a while, and nobody is to wait for it on this thread.
-pub(super) async fn deltas(rows: Vec<SqliteRow>) -> Result<Vec<Delta>, StoreError> {
-    let bodies =
-        rows.iter().map(|row| Ok(row.try_get("body")?)).collect::<Result<Vec<Vec<u8>>, StoreError>>()?;
+pub(super) async fn deltas(rows: Vec<Row>) -> Result<Vec<Delta>, StoreError> {
+    let bodies = rows.iter().map(|row| Ok(row.get("body")?)).collect::<Result<Vec<Vec<u8>>, StoreError>>()?;
     let read = tokio::task::spawn_blocking(move || bodies.iter().map(|body| delta(body)).collect());
     read.await.map_err(|error| unreadable("part", "", error))?
 }
@@ -104,16 +102,16 @@ fn delta(body: &[u8]) -> Result<Delta, StoreError> {
     Delta::from_bytes(body).map_err(|error| unreadable("part", "of a run's history", error))
 }
 
-pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    let text: &str = row.try_get(column)?;
+pub(super) fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.get(column)?;
     serde_json::from_str(text).map_err(|error| unreadable("column", column, error))
 }
 
-pub(super) fn id<T: std::str::FromStr>(row: &SqliteRow, column: &str) -> Result<T, StoreError>
+pub(super) fn id<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T, StoreError>
 where
     T::Err: std::fmt::Display,
 {
-    let text: &str = row.try_get(column)?;
+    let text: &str = row.get(column)?;
     text.parse().map_err(|error| unreadable("id", text, error))
 }
 

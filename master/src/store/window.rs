@@ -1,6 +1,6 @@
 //! Any window of a run's history, exactly: parts → disjoint rows, each the sum of the parts that begin in it.
 //!
-//! Rows begin at multiples of the asked width. A part that reaches beyond its row (deltas that were folded while an agent was cut
+//! Rows begin at multiples of the asked width from the window's beginning. A part that reaches beyond its row (deltas that were folded while an agent was cut
 //! off) makes the row longer instead of being cut: what is in a histogram cannot be divided truthfully.
 
 use volcanion_common::delta::Delta;
@@ -11,15 +11,17 @@ use volcanion_common::units::{Micros, RunTime};
 #[derive(Debug)]
 pub struct Rows {
     width_us: u64,
+    /// Where the first row begins.
+    origin: RunTime,
     open: Option<Delta>,
     /// Where the open row ends at the earliest.
     open_to: RunTime,
 }
 
 impl Rows {
-    /// Rows of `every`; the parts' own spans where absent.
-    pub fn new(every: Option<Micros>) -> Self {
-        Self { width_us: every.map_or(1, |every| every.0.max(1)), open: None, open_to: RunTime::START }
+    /// Rows of `every`, the first from `origin` on, before which no part begins; the parts' own spans where there is no width.
+    pub fn new(every: Option<Micros>, origin: RunTime) -> Self {
+        Self { width_us: every.map_or(1, |every| every.0.max(1)), origin, open: None, open_to: origin }
     }
 
     /// Takes the next part, in the order of their beginnings; gives the row that is whole now.
@@ -30,7 +32,9 @@ impl Rows {
             self.open_to = self.open_to.max(to);
             return None;
         }
-        self.open_to = RunTime((from.0 / self.width_us + 1).saturating_mul(self.width_us)).max(to);
+        let rows_before = from.0.saturating_sub(self.origin.0) / self.width_us;
+        let width = (rows_before + 1).saturating_mul(self.width_us);
+        self.open_to = RunTime(self.origin.0.saturating_add(width)).max(to);
         self.open.replace(part)
     }
 
@@ -47,9 +51,13 @@ mod tests {
 
     use super::*;
 
-    fn rows(mut parts: Vec<Delta>, every: Option<Micros>) -> Vec<Delta> {
+    fn rows(parts: Vec<Delta>, every: Option<Micros>) -> Vec<Delta> {
+        rows_from(0, parts, every)
+    }
+
+    fn rows_from(origin_s: u64, mut parts: Vec<Delta>, every: Option<Micros>) -> Vec<Delta> {
         parts.sort_by_key(|part| part.from);
-        let mut rows = Rows::new(every);
+        let mut rows = Rows::new(every, RunTime(origin_s * 1_000_000));
         let mut whole: Vec<Delta> = parts.into_iter().filter_map(|part| rows.add(part)).collect();
         whole.extend(rows.finish());
         whole
@@ -85,6 +93,17 @@ mod tests {
     fn rows_of_a_width_begin_at_its_multiples() {
         let parts = (0..10).map(|s| part(s, s + 1, 1)).collect();
         check(parts, Some(4), &[(0, 4, 4), (4, 8, 4), (8, 10, 2)]);
+    }
+
+    #[test]
+    fn a_window_as_wide_as_its_rows_is_one_row() {
+        let parts: Vec<_> = (7..23).map(|s| part(s, s + 1, 1)).collect();
+        let spans = |every_s| -> Vec<_> {
+            let rows = rows_from(7, parts.clone(), Some(Micros::from_secs(every_s)));
+            rows.iter().map(|row| (row.from.0 / 1_000_000, row.to.0 / 1_000_000, row.requests())).collect()
+        };
+        assert_eq!(spans(16), [(7, 23, 16)]);
+        assert_eq!(spans(10), [(7, 17, 10), (17, 23, 6)]);
     }
 
     proptest! {

@@ -1,17 +1,17 @@
 //! A run's levels, and the changes that led to them.
 
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, Transaction};
-use volcanion_common::ids::RunId;
+use volcanion_common::ids::{Epoch, RunId};
 use volcanion_common::plan::Level;
 use volcanion_common::session::Change;
 use volcanion_common::view::LevelView;
 
+use super::super::sql::{Pool, Query};
 use super::super::{StoreError, rows};
-use super::text;
+use super::{micros, text};
 
-pub(super) async fn put_change(
-    transaction: &mut Transaction<'static, Sqlite>,
+pub(super) async fn change(
+    pool: &Pool,
+    epoch: Epoch,
     run: RunId,
     change: &Change,
     levels: &[LevelView],
@@ -20,38 +20,33 @@ pub(super) async fn put_change(
         Level::Vus(vus) => (Some(vus as i64), None),
         Level::Rate(rate) => (None, Some(rate.micro_per_hour() as i64)),
     };
-    let done = sqlx::query("UPDATE runs SET levels = ? WHERE id = ? AND ended_us IS NULL")
+    let mut transaction = pool.begin_as(epoch).await?;
+    let query = Query::new("UPDATE runs SET levels = $1 WHERE id = $2 AND ended_us IS NULL")
         .bind(text_of(levels)?)
-        .bind(run.to_string())
-        .execute(&mut **transaction)
-        .await?;
-    if done.rows_affected() == 0 {
+        .bind(run.to_string());
+    if transaction.run(query).await? == 0 {
         return Err(StoreError::NotGoing(run));
     }
-    sqlx::query(
-        "INSERT INTO run_changes (run_id, number, scenario, at_us, vus, rate) VALUES (?, ?, ?, ?, ?, ?) \
+    let query = Query::new(
+        "INSERT INTO run_changes (run_id, number, scenario, at_us, vus, rate) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (run_id, number) DO UPDATE SET scenario = excluded.scenario, at_us = excluded.at_us, \
          vus = excluded.vus, rate = excluded.rate",
     )
     .bind(run.to_string())
     .bind(change.number as i64)
     .bind(i64::from(change.scenario))
-    .bind(change.at.0 as i64)
+    .bind(micros(change.at))
     .bind(vus)
-    .bind(rate)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    .bind(rate);
+    transaction.run(query).await?;
+    transaction.commit().await
 }
 
-pub(super) async fn changes(pool: &SqlitePool, run: RunId) -> Result<Vec<Change>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT number, scenario, at_us, vus, rate FROM run_changes WHERE run_id = ? ORDER BY number",
-    )
-    .bind(run.to_string())
-    .fetch_all(pool)
-    .await?;
-    rows.iter().map(rows::change).collect()
+pub(super) async fn changes(pool: &Pool, run: RunId) -> Result<Vec<Change>, StoreError> {
+    let query = Query::new(
+        "SELECT number, scenario, at_us, vus, rate FROM run_changes WHERE run_id = $1 ORDER BY number",
+    );
+    pool.all(query.bind(run.to_string())).await?.iter().map(rows::change).collect()
 }
 
 /// As a column holds them: nothing where there are none.

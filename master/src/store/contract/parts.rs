@@ -1,0 +1,67 @@
+//! Parts and histories.
+
+use super::*;
+
+pub(super) async fn parts_and_marks_are_one(place: &dyn Place) {
+    let store = place.open().await;
+    let epoch = store.raise_epoch().await.unwrap();
+    let run = record();
+    store.insert_run(epoch, &run, None).await.unwrap();
+    for number in 1..=3 {
+        store.commit(epoch, run.id(), &part(number, number - 1, number, 10, number)).await.unwrap();
+    }
+    // An answer that was lost: the same part again, and one that moves states only.
+    store.commit(epoch, run.id(), &part(3, 2, 3, 10, 3)).await.unwrap();
+    let lost = Part { delta: Arc::default(), ..part(4, 0, 0, 0, 3) };
+    store.commit(epoch, run.id(), &lost).await.unwrap();
+
+    let store = place.open().await;
+    let kept = store.run_record(run.id()).await.unwrap().unwrap();
+    assert_eq!(kept.next_part, 5);
+    assert_eq!(kept.agents, [agent_state(3)]);
+    assert_eq!(store.total(run.id()).await.unwrap().requests(), 30);
+    let unknown = store.commit(epoch, RunId::new(), &part(1, 0, 1, 1, 1)).await;
+    assert!(matches!(unknown, Err(StoreError::NotGoing(_))));
+}
+
+pub(super) async fn histories_read_exactly(place: &dyn Place) {
+    let store = place.open().await;
+    let epoch = store.raise_epoch().await.unwrap();
+    let run = record();
+    store.insert_run(epoch, &run, None).await.unwrap();
+    let mut sum = Delta::default();
+    for number in 1..=6 {
+        let mut part = part(number, number - 1, number, number * 10, number);
+        sum.add(&part.delta);
+        part.checkpoint = (number == 4).then(|| Arc::new(sum.clone()));
+        store.commit(epoch, run.id(), &part).await.unwrap();
+    }
+    let store = place.open().await;
+    assert_eq!(store.total(run.id()).await.unwrap(), sum, "the written total and what came after it");
+    let second = |s: u64| Some(RunTime(s * 1_000_000));
+    let window = history(&*store, run.id(), second(1), second(3)).await;
+    assert_eq!(window, [delta(1, 2, 20), delta(2, 3, 30)]);
+    assert_eq!(history(&*store, run.id(), None, None).await.len(), 6);
+    assert_eq!(history(&*store, run.id(), second(9), None).await, []);
+    assert_eq!(history(&*store, RunId::new(), None, None).await, []);
+    // Many pages, and late parts of the same beginning at their borders.
+    for number in 7..=200 {
+        let part = part(number, 6 + number / 4, 7 + number / 4, 1, number);
+        store.commit(epoch, run.id(), &part).await.unwrap();
+    }
+    let long = history(&*store, run.id(), second(7), None).await;
+    assert_eq!((long.len(), long.iter().map(Delta::requests).sum::<u64>()), (194, 194));
+    assert!(long.windows(2).all(|pair| pair[0].from <= pair[1].from));
+}
+
+async fn history(store: &dyn Store, run: RunId, from: Option<RunTime>, to: Option<RunTime>) -> Vec<Delta> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (parts, next) = store.history(run, from, to, after).await.unwrap();
+        all.extend(parts);
+        if next.is_none() {
+            return all;
+        }
+        after = next;
+    }
+}

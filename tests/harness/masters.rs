@@ -1,0 +1,112 @@
+//! Several masters on one PostgreSQL and one etcd, with agents and a target: any of them may be killed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::await_some;
+use super::cluster::{Agent, Target, start_agent};
+use super::etcd::Etcd;
+use super::postgres::Postgres;
+use super::process::Process;
+use super::rest::{Rest, http};
+use super::tools::free_port;
+
+/// Such a cluster.
+pub struct Masters {
+    pub masters: Vec<OneMaster>,
+    pub agents: Vec<Agent>,
+    pub target: Target,
+    pub etcd: Etcd,
+    pub postgres: Postgres,
+}
+
+/// A master's process, and its REST, which stays where it is over restarts.
+pub struct OneMaster {
+    pub process: Process,
+    pub rest: Rest,
+    name: String,
+}
+
+impl Masters {
+    /// Starts so many masters and agents; the agents with further flags. The first master leads.
+    pub async fn start(masters: usize, agents: usize, agent_flags: &[&str]) -> Self {
+        let (etcd, postgres, target) =
+            (Etcd::start().await, Postgres::start().await, Target::start(&[]).await);
+        let mut cluster = Self { masters: Vec::new(), agents: Vec::new(), target, etcd, postgres };
+        for number in 1..=masters {
+            let name = format!("master-{number}");
+            let listen = format!("127.0.0.1:{}", free_port());
+            cluster.masters.push(cluster.start_master(&name, &listen).await);
+        }
+        for number in 1..=agents {
+            let agent = start_agent(&cluster.etcd.url, &format!("agent-{number}"), agent_flags).await;
+            cluster.agents.push(agent);
+        }
+        await_some("all agents", Duration::from_secs(30), || async {
+            let (_, known) = cluster.masters[0].rest.get("/api/v1/agents").await;
+            (known.as_array()?.len() == agents).then_some(())
+        })
+        .await;
+        cluster
+    }
+
+    async fn start_master(&self, name: &str, listen: &str) -> OneMaster {
+        let process = Process::volcanion(
+            name,
+            &["master", "--listen", listen, "--etcd", &self.etcd.url, "--store", &self.postgres.url],
+        );
+        process.await_log("REST listens").await;
+        OneMaster { process, rest: Rest::new(format!("http://{listen}")), name: name.to_owned() }
+    }
+
+    /// SIGKILL to a master.
+    pub async fn kill(&mut self, index: usize) {
+        self.masters[index].process.kill().await;
+    }
+
+    /// Starts a master anew, where it was, after it was ended.
+    pub async fn start_again(&mut self, index: usize) {
+        let listen = self.masters[index].rest.base.trim_start_matches("http://").to_owned();
+        let name = self.masters[index].name.clone();
+        self.masters[index] = self.start_master(&name, &listen).await;
+    }
+
+    /// Which one leads, by what they say themselves; one that does not answer is left out.
+    pub async fn leader(&self) -> Option<usize> {
+        for (index, master) in self.masters.iter().enumerate() {
+            let health = http().get(format!("{}/health", master.rest.base)).timeout(Duration::from_secs(5));
+            let Ok(answer) = health.send().await else { continue };
+            if answer.json::<Value>().await.is_ok_and(|health| health["role"] == json!("leader")) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Awaits a leader other than this one.
+    pub async fn await_leader_after(&self, gone: usize) -> usize {
+        await_some("another master leads", Duration::from_secs(30), || async {
+            self.leader().await.filter(|leader| *leader != gone)
+        })
+        .await
+    }
+}
+
+/// A run's live figures where a master answers with them now.
+pub async fn try_live(rest: &Rest, run: &str) -> Option<Value> {
+    let url = format!("{}/api/v1/test-runs/{run}/live", rest.base);
+    let answer = http().get(url).timeout(Duration::from_secs(5)).send().await.ok()?;
+    if answer.status() != 200 {
+        return None;
+    }
+    answer.json().await.ok()
+}
+
+/// Awaits figures beyond so many requests; gives how many there are.
+pub async fn await_beyond(rest: &Rest, run: &str, requests: u64) -> u64 {
+    await_some(&format!("live figures beyond {requests} requests"), Duration::from_secs(60), || async {
+        try_live(rest, run).await?["total_requests"].as_u64().filter(|now| *now > requests)
+    })
+    .await
+}
