@@ -84,7 +84,7 @@ fn measure(target: SocketAddr, vus: u64, http: &str, steps: &str) -> Measured {
                 }
             }
             EngineEvent::Failed(reason) => panic!("{reason}"),
-            EngineEvent::Started { .. } | EngineEvent::Finished => {}
+            EngineEvent::Started { .. } | EngineEvent::Moved { .. } | EngineEvent::Finished => {}
         }
     }
     let late_after_ms = late_ms.get(1..4).unwrap_or_default().iter().copied().fold(0.0, f64::max);

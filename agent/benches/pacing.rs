@@ -148,7 +148,7 @@ fn engine(target: SocketAddr, rate: u64, seconds: u64, settings: EngineSettings)
         match event {
             EngineEvent::Delta(delta) => total.add(&delta),
             EngineEvent::Failed(reason) => panic!("{reason}"),
-            EngineEvent::Started { .. } | EngineEvent::Finished => {}
+            EngineEvent::Started { .. } | EngineEvent::Moved { .. } | EngineEvent::Finished => {}
         }
     }
     let scenario = &total.scenarios[&0];

@@ -212,7 +212,8 @@ pub async fn start_with(
     let health = serve_grpc(&mut parts, grpc, service, closing.clone()).await?;
     if let Some((listener, _)) = metrics {
         let census = desk_handle.census();
-        let router = expose::router(Arc::new(expose::Sources { seen, census, lease: lease.clone() }));
+        let router =
+            expose::router(Arc::new(expose::Sources { seen: seen.clone(), census, lease: lease.clone() }));
         let closed = closing.clone().cancelled_owned();
         parts.spawn(async move {
             axum::serve(listener, router).with_graceful_shutdown(closed).await.map_err(AgentError::Metrics)
@@ -233,7 +234,7 @@ pub async fn start_with(
         Ok(_) = has_joined.wait_for(|joined| *joined) => {}
         () = tokio::time::sleep(JOIN_WAIT) => warn!("the registry does not answer yet; the agent joins when it does"),
     }
-    let serving = Serving { parts, presence, desk: desk_handle, health, leave_registry, closing };
+    let serving = Serving { parts, presence, desk: desk_handle, health, leave_registry, seen, closing };
     let task = tokio::spawn(serving.until(stop));
     Ok(Agent { grpc_address, metrics_address, incarnation, task })
 }
@@ -295,6 +296,7 @@ struct Serving {
     desk: DeskHandle,
     health: tonic_health::server::HealthReporter,
     leave_registry: CancellationToken,
+    seen: Arc<Seen>,
     closing: CancellationToken,
 }
 
@@ -321,9 +323,17 @@ impl Serving {
         self.health.set_not_serving::<AgentServer<AgentService>>().await;
         self.desk.leave().await;
         let mut census = self.desk.census();
-        let no_runs = census.wait_for(|census: &Census| census.is_leaving && census.runs.is_empty());
-        if timeout(LEAVE_WAIT, no_runs).await.is_err() {
-            warn!("no leader has acknowledged the last deltas in time; they are lost");
+        loop {
+            // How long handing over may take is the session's to say; what was reported last then has its time too.
+            let hands_over = self.seen.any_hands_over();
+            let no_runs = census.wait_for(|census: &Census| census.is_leaving && census.runs.is_empty());
+            if timeout(LEAVE_WAIT, no_runs).await.is_ok() {
+                break;
+            }
+            if !hands_over {
+                warn!("no leader has acknowledged the last deltas in time; they are lost");
+                break;
+            }
         }
         self.leave_registry.cancel();
         if !self.presence.is_finished() {

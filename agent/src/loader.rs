@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use volcanion_common::plan::document;
+use volcanion_common::session::Move;
 use volcanion_common::shard::Shard;
 use volcanion_common::units::Micros;
 
@@ -57,6 +58,10 @@ impl Control for EngineHandle {
 
     fn adjust(&self, adjustment: Adjustment) {
         Self::adjust(self, adjustment);
+    }
+
+    fn move_lanes(&self, order: &Move) {
+        Self::move_lanes(self, order);
     }
 
     fn allow_until(&self, monotonic_ns: u64) {

@@ -21,6 +21,8 @@ pub fn of(yaml: &str) -> Arc<Program> {
         seed: 42,
         plan: to_json(&plan),
         scenarios: shares.into_iter().next().expect("one agent has one part"),
+        first_vu: 0,
+        ready_for: Vec::new(),
     };
     let settings = PrepareSettings { listens_on_loopback: true, ..PrepareSettings::default() };
     Arc::new(compile(&shard, &plan, &settings).expect("the bench's plan can be carried out"))

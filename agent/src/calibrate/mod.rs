@@ -258,7 +258,7 @@ async fn run(
                 }
             }
             LoadEvent::Failed(reason) => return Err(CalibrateError::Load(reason)),
-            LoadEvent::Started { .. } => {}
+            LoadEvent::Started { .. } | LoadEvent::Moved { .. } => {}
             LoadEvent::Finished => break,
         }
     }
@@ -280,6 +280,8 @@ fn shard(plan: Value) -> Result<Shard, Fault> {
         expires_unix_ms: u64::MAX,
         seed: 0,
         scenarios: scenarios.collect(),
+        first_vu: 0,
+        ready_for: Vec::new(),
         plan,
     })
 }

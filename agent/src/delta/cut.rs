@@ -1,7 +1,7 @@
 //! Cuts: what the cores recorded in an interval → one delta, aligned to run time.
 //!
 //! Takes a [`Part`] from each core at each boundary of run time, gives the agent's deltas in order. Pure: no thread, no clock.
-//! - Spans are gapless from 0, and each ends at a boundary but the last, which ends with the last core.
+//! - Spans are gapless from 0 (or from where the load joined a run that goes), and each ends at a boundary but the last, which ends with the last core.
 //! - A delta comes when every core has handed over what belongs to it, empty ones too: they carry the levels.
 //! - What a core hands over late, or for several intervals at once, is in the delta of its end: no count is lost.
 
@@ -64,6 +64,13 @@ impl Cutter {
             open: BTreeMap::new(),
             from: RunTime::START,
             end: RunTime::START,
+        }
+    }
+
+    /// Run time had gone up to this boundary before the cores had any part in it. Without effect once a part is there.
+    pub fn begin_at(&mut self, from: RunTime) {
+        if self.end == RunTime::START {
+            (self.from, self.end) = (from, from);
         }
     }
 
@@ -155,6 +162,15 @@ mod tests {
         cutter.core_ended(1);
         assert_eq!(next(&mut cutter), Some((3_000, 3_400, 2, 3)));
         assert_eq!(next(&mut cutter), None);
+    }
+
+    #[test]
+    fn a_load_that_joins_begins_its_first_delta_there() {
+        let mut cutter = Cutter::new(Micros::from_secs(1), 1);
+        cutter.begin_at(RunTime(20_000_000));
+        cutter.add(&part(0, 21_000, 4));
+        cutter.begin_at(RunTime(1));
+        assert_eq!(next(&mut cutter), Some((20_000, 21_000, 4, 3)));
     }
 
     proptest! {

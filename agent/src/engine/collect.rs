@@ -3,6 +3,7 @@
 //! No core ever waits for it, and it waits for its reader only at the very end: while the reader is behind, deltas that
 //! were not given out yet are folded into one. It also sees a core die, ends the others, and says so.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use volcanion_common::delta::Delta;
+use volcanion_common::units::RunTime;
 
 use super::EngineEvent;
 use super::steering::Steering;
@@ -27,6 +29,8 @@ pub enum Message {
     Ready,
     /// It has begun.
     Started { at_ns: u64 },
+    /// A move of lanes holds on it.
+    Moved { core: usize, number: u64, from: RunTime },
     /// What it did.
     Part(Box<Part>),
     /// Its thread ends; the last message.
@@ -50,6 +54,12 @@ pub struct Collector {
     /// Cores that have begun, and the last one's start.
     started: (usize, u64),
     is_start_told: bool,
+    /// Cores that have ended.
+    ended: Vec<bool>,
+    /// Moves of lanes that do not hold on every core yet: on which they do, and since when.
+    moves: BTreeMap<u64, (Vec<bool>, RunTime)>,
+    /// Those that do, and of which the reader does not know yet; as many as there are moves at most.
+    moved: VecDeque<(u64, RunTime)>,
 }
 
 impl Collector {
@@ -64,6 +74,9 @@ impl Collector {
     ) -> Self {
         Self {
             cutter: Cutter::new(program.interval, threads.len()),
+            ended: vec![false; threads.len()],
+            moves: BTreeMap::new(),
+            moved: VecDeque::new(),
             inbox,
             spares,
             threads,
@@ -91,10 +104,12 @@ impl Collector {
                         self.tell_start();
                     }
                 }
+                Message::Moved { core, number, from } => self.moved(core, number, from),
                 Message::Part(part) => self.fold(part),
                 Message::Ended { core, result } => {
                     ended += 1;
                     self.cutter.core_ended(core);
+                    self.ended[core] = true;
                     if let Err(reason) = result {
                         tracing::error!(core, reason, "a load core broke");
                         failure.get_or_insert(format!("load core {core} broke: {reason}"));
@@ -105,6 +120,7 @@ impl Collector {
             while let Some(cut) = self.cutter.next_whole() {
                 self.give_delta(cut);
             }
+            self.tell_moves();
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -115,11 +131,41 @@ impl Collector {
             // Only here is the reader waited for. Where it has gone there is nobody to tell.
             let _ = self.events.blocking_send(EngineEvent::Delta(*delta));
         }
+        for (number, from) in self.moved.drain(..) {
+            let _ = self.events.blocking_send(EngineEvent::Moved { number, from });
+        }
         let last = failure.map_or(EngineEvent::Finished, EngineEvent::Failed);
         let _ = self.events.blocking_send(last);
     }
 
+    fn moved(&mut self, core: usize, number: u64, from: RunTime) {
+        let cores = self.ended.len();
+        let (cores, since) = self.moves.entry(number).or_insert_with(|| (vec![false; cores], from));
+        cores[core] = true;
+        *since = (*since).max(from);
+    }
+
+    /// Says which moves hold on every core that still goes.
+    fn tell_moves(&mut self) {
+        let Self { moves, moved, ended, .. } = self;
+        moves.retain(|number, (cores, from)| {
+            let is_whole = cores.iter().zip(ended.iter()).all(|(holds, has_ended)| *holds || *has_ended);
+            if is_whole {
+                moved.push_back((*number, *from));
+            }
+            !is_whole
+        });
+        // What the reader has no room for waits for the next message of a core.
+        while let Some((number, from)) = self.moved.front().copied() {
+            if self.events.try_send(EngineEvent::Moved { number, from }).is_err() {
+                break;
+            }
+            self.moved.pop_front();
+        }
+    }
+
     fn fold(&mut self, mut part: Box<Part>) {
+        self.cutter.begin_at(self.steering.joined());
         self.cutter.add(&part);
         part.recorder.clear();
         // A core that has its spares already, or has ended, needs no more.

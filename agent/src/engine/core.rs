@@ -8,6 +8,7 @@
 //! sockets without waiting, and waits for an instant that is near by looking at nothing but the clock.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub program: Arc<Program>,
     /// Of each scenario.
     pub shares: Vec<ScenarioShare>,
+    /// Of each scenario, what it may come to.
+    pub possible: Vec<ScenarioShare>,
     /// Of each scenario; those of all cores are clones of the same.
     pub iterations: Vec<Iterations>,
     pub steering: Arc<Steering>,
@@ -63,6 +66,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Core {
     pub program: Arc<Program>,
+    /// Its place among the agent's cores.
+    pub number: usize,
     pub client: Rc<CoreClient>,
     pub recorder: RefCell<Box<Recorder>>,
     pub steering: Arc<Steering>,
@@ -73,6 +78,10 @@ pub struct Core {
     root: RefCell<Option<Waker>>,
     /// The newest instant at which something was done here.
     alive_ns: Cell<u64>,
+    /// Run time's zero, once it is known.
+    zero_ns: Cell<u64>,
+    /// Moves of lanes that hold here and were not handed over: the move's number, and since when.
+    moved: RefCell<VecDeque<(u64, RunTime)>>,
     /// The newest span without a sign of life that was too long for a core that runs: from, to.
     pause: Cell<(u64, u64)>,
 }
@@ -92,6 +101,16 @@ impl Core {
     pub fn pause_since(&self, origin_ns: u64) -> Pause {
         let (from_ns, to_ns) = self.pause.get();
         Pause { from_ns: from_ns.saturating_sub(origin_ns), to_ns: to_ns.saturating_sub(origin_ns) }
+    }
+
+    /// A move of lanes holds on this core.
+    pub fn say_moved(&self, number: u64, from: RunTime) {
+        self.moved.borrow_mut().push_back((number, from));
+    }
+
+    /// The moment of run time at an instant, rounded up.
+    pub fn run_time(&self, now_ns: u64) -> RunTime {
+        RunTime(now_ns.saturating_sub(self.zero_ns.get()).div_ceil(1_000))
     }
 
     /// A VU was not allowed to send and waits for its end: the core stops, even if the fence is moved meanwhile.
@@ -202,10 +221,11 @@ struct Root {
 
 impl Root {
     fn new(setup: Setup) -> Self {
-        let Setup { core: number, program, shares, iterations, steering, messages, spares, .. } = setup;
+        let Setup { core: number, program, shares, possible, iterations, steering, messages, spares, .. } =
+            setup;
         let mut orders = steering.subscribe();
         let core = Rc::new(Core {
-            client: CoreClient::of_core(program.clone(), &shares),
+            client: CoreClient::of_core(program.clone(), &possible),
             recorder: RefCell::new(Box::new(Recorder::new(&program))),
             steering,
             has_panicked: Cell::new(false),
@@ -215,6 +235,9 @@ impl Root {
             root: RefCell::new(None),
             alive_ns: Cell::new(now_ns()),
             pause: Cell::default(),
+            number,
+            zero_ns: Cell::new(0),
+            moved: RefCell::default(),
             program,
         });
         let loads = shares
@@ -291,12 +314,16 @@ impl Root {
         }
         self.core.is_alive_at(now_ns);
         self.obey(now_ns);
+        if self.obeyed.start_ns.is_some() {
+            self.loads.iter().for_each(|load| load.hear());
+        }
         if let Some(zero_ns) = self.zero_ns {
             self.look_late_ns_max =
                 self.look_late_ns_max.max(now_ns.saturating_sub(meant_ns.unwrap_or(now_ns)));
             self.cut_at_boundary(now_ns, zero_ns)?;
             self.loads.iter().for_each(|load| load.look(now_ns));
         }
+        self.hand_over_moves();
         if self.obeyed != Orders::default() && self.loads.iter().all(|load| load.is_done()) {
             self.hand_over_the_rest()?;
             return Ok(Next::Done);
@@ -318,6 +345,8 @@ impl Root {
             self.core.orders.set(orders);
         }
         if let (None, Some(start_ns)) = (self.obeyed.start_ns, orders.start_ns) {
+            self.core.zero_ns.set(start_ns);
+            self.boundary = orders.joined.plus(self.interval);
             self.loads.iter().for_each(|load| load.begin(start_ns));
         }
         if let (None, Some(start_ns)) = (self.zero_ns, orders.start_ns)
@@ -351,6 +380,18 @@ impl Root {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Says which moves of lanes hold; what the inbox has no room for waits for the next look.
+    fn hand_over_moves(&mut self) {
+        let mut moved = self.core.moved.borrow_mut();
+        while let Some((number, from)) = moved.front().copied() {
+            let message = Message::Moved { core: self.number, number, from };
+            if self.messages.try_send(message).is_err() {
+                break;
+            }
+            moved.pop_front();
+        }
     }
 
     /// The last part, which ends now.

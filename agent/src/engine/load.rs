@@ -2,23 +2,24 @@
 //!
 //! [`Load::look`] does whatever is due and is called by the core at each wake; a VU that becomes free also looks, with the
 //! instant that it just read, so that an arrival that fell due meanwhile starts at once. Everything is on one thread; no
-//! borrow outlives a call.
+//! borrow outlives a call. Lanes that come and go meanwhile: [`handover`].
+
+mod handover;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::task::spawn_local;
+use volcanion_common::plan::Executor;
 use volcanion_common::plan::executor::OpenLoop;
 use volcanion_common::plan::profile::Profile;
-use volcanion_common::plan::{Executor, Level};
 use volcanion_common::shard::ScenarioShare;
-use volcanion_common::units::RunTime;
 
 use super::core::Core;
-use super::steering::Adjustment;
 use super::vu::{Vu, repeat, serve};
-use crate::schedule::{ArrivalRate, Arrivals, Iterations, NewRate, Room, Start, VuChanges};
+use crate::schedule::{ArrivalRate, Arrivals, Iterations, Room, Start, VuChanges};
+use handover::Lanes;
 
 /// VUs of a closed loop that have a task and did not come to run it yet. A core that is to have very many VUs at once makes them bit by
 /// bit: what arrives or is answered meanwhile waits behind so many, not behind all.
@@ -51,14 +52,20 @@ pub struct Load {
     pub index: u32,
     pub iterations: Iterations,
     schedule: Schedule,
-    share: ScenarioShare,
+    lanes: Lanes,
+    /// Of the whole scenario.
+    max_vus: u64,
     phase: Cell<Phase>,
     /// The scenario's start; 0 until it is known.
     origin_ns: Cell<u64>,
     vus: RefCell<Vec<Rc<Vu>>>,
     /// Open loop: those that wait, the newest last: it is the one whose memory is warm.
     free: RefCell<Vec<u32>>,
-    vus_max: usize,
+    /// Of the lanes that are owned.
+    vus_max: Cell<usize>,
+    /// Open loop: VUs of the lanes that are owned, and how many numbers were given since those changed.
+    made: Cell<usize>,
+    next_number: Cell<u64>,
     /// VUs whose task is there.
     live: Cell<u64>,
     /// Of a closed loop, those that did not run yet.
@@ -69,8 +76,6 @@ pub struct Load {
     ramp_down: RefCell<VecDeque<(u64, u64, u32)>>,
     /// Absent where they end their iterations in peace.
     ramp_down_ns: Option<u64>,
-    /// How many of the run's changes of level it knows; absent where nothing is changed from outside.
-    adjustments: Option<Cell<usize>>,
     duration_ns: u64,
     graceful_stop_ns: u64,
 }
@@ -92,18 +97,20 @@ impl Load {
             index,
             iterations,
             schedule,
-            share: share.clone(),
+            lanes: Lanes::new(share),
+            max_vus: executor.max_vus(),
             phase: Cell::new(Phase::Waiting),
             origin_ns: Cell::new(0),
             vus: RefCell::default(),
             free: RefCell::default(),
-            vus_max: usize::try_from(vus_max).unwrap_or(usize::MAX),
+            vus_max: Cell::new(usize::try_from(vus_max).unwrap_or(usize::MAX)),
+            made: Cell::new(0),
+            next_number: Cell::new(0),
             live: Cell::new(0),
             fresh: Cell::new(0),
             started: Cell::new(0),
             ramp_down: RefCell::default(),
             ramp_down_ns,
-            adjustments: executor.start_level().map(|_| Cell::new(0)),
             duration_ns: executor.duration().as_nanos(),
             graceful_stop_ns: scenario.graceful_stop.as_nanos(),
         });
@@ -122,17 +129,19 @@ impl Load {
 
     /// Does what is due.
     pub fn look(self: &Rc<Self>, now_ns: u64) {
+        self.hear();
         if self.phase.get() == Phase::Waiting && now_ns >= self.origin_ns.get() {
             self.phase.set(Phase::Open);
         }
         if self.phase.get() == Phase::Open {
+            self.make_turns(now_ns);
             match &self.schedule {
                 Schedule::Open(schedule) => self.start_due(schedule, now_ns, None),
                 Schedule::Closed(changes) => self.change_due(changes, now_ns),
             }
             let end_ns = self.end_ns();
             if now_ns >= end_ns {
-                let vus = u64::try_from(self.vus_max).unwrap_or(u64::MAX);
+                let vus = u64::try_from(self.vus_max.get()).unwrap_or(u64::MAX);
                 let dropped = self.iterations.close(vus, self.started.get());
                 self.core.recorder.borrow_mut().dropped(self.index, dropped);
                 self.close(end_ns.saturating_add(self.graceful_stop_ns));
@@ -141,6 +150,7 @@ impl Load {
             }
         }
         self.cut_ramped_down(now_ns);
+        self.see_vus_off(now_ns);
         if let Phase::Closing { cut_ns } = self.phase.get()
             && now_ns >= cut_ns
         {
@@ -180,9 +190,12 @@ impl Load {
                     Schedule::Closed(changes) => changes.borrow().next_ns(),
                 };
                 let next_ns = next_ns.map(|next_ns| origin_ns + next_ns);
-                next_ns.into_iter().chain(ramp_down_ns()).chain([self.end_ns()]).min()
+                let others = ramp_down_ns().into_iter().chain(self.next_turn_ns()).chain([self.end_ns()]);
+                next_ns.into_iter().chain(others).min()
             }
-            Phase::Closing { cut_ns } => ramp_down_ns().into_iter().chain([cut_ns]).min(),
+            Phase::Closing { cut_ns } => {
+                ramp_down_ns().into_iter().chain(self.next_leave_ns()).chain([cut_ns]).min()
+            }
             Phase::Cut => None,
         }
     }
@@ -206,7 +219,9 @@ impl Load {
     /// A VU of an open loop has ended its iteration at about this instant, and can have another one.
     #[inline]
     pub fn is_free(self: &Rc<Self>, vu: &Vu, now_ns: u64) {
-        if let (Phase::Open, Schedule::Open(schedule)) = (self.phase.get(), &self.schedule) {
+        if let (Phase::Open, Schedule::Open(schedule)) = (self.phase.get(), &self.schedule)
+            && vu.is_wanted.get()
+        {
             self.free.borrow_mut().push(vu.place);
             self.start_due(schedule, now_ns, Some(vu.place));
         }
@@ -236,47 +251,25 @@ impl Load {
     pub fn left(&self, vu: &Vu) {
         vu.is_running.set(false);
         self.live.set(self.live.get() - 1);
-        if self.live.get() == 0 {
+        if matches!(self.schedule, Schedule::Open(_)) && !vu.is_wanted.get() {
+            self.lanes.vacant.borrow_mut().push(vu.place);
+        }
+        if self.live.get() == 0 || self.lanes.are_leaving() {
             self.core.poke();
-        }
-    }
-
-    /// Takes changes of level that were told since, before anything more is started: so nothing of an old level is started after its end.
-    fn take_adjustments(&self) {
-        let Some(known) = &self.adjustments else { return };
-        if self.core.steering.adjustments() == known.get() {
-            return;
-        }
-        let start = RunTime::START.plus(self.core.program.scenarios[self.index as usize].start_time);
-        let new = self.core.steering.adjustments_after(known.get());
-        known.set(known.get() + new.len());
-        for Adjustment { change, from } in new.into_iter().filter(|new| new.change.scenario == self.index) {
-            let (origin, from) = (change.at.since(start), from.since(start));
-            match (&self.schedule, change.level) {
-                (Schedule::Open(schedule), Level::Rate(rate)) => {
-                    schedule.borrow_mut().adjust(NewRate { number: change.number, origin, from, rate });
-                }
-                (Schedule::Closed(changes), Level::Vus(vus)) => {
-                    changes.borrow_mut().adjust(change.number, from.as_nanos(), vus);
-                }
-                // No master asks for that.
-                _ => {
-                    tracing::warn!(change.number, level = %change.level, "a change of level that the scenario cannot take")
-                }
-            }
         }
     }
 
     /// Gives arrivals that are due to VUs. `current` is the VU whose task calls: it looks for itself.
     fn start_due(self: &Rc<Self>, schedule: &RefCell<ArrivalRate>, now_ns: u64, current: Option<u32>) {
-        self.take_adjustments();
+        self.hear();
+        self.make_turns(now_ns);
         let origin_ns = self.origin_ns.get();
         let since_origin_ns = now_ns.saturating_sub(origin_ns);
         let pause = self.core.pause_since(origin_ns);
         loop {
             let room = if !self.free.borrow().is_empty() {
                 Room::Free
-            } else if self.vus.borrow().len() < self.vus_max {
+            } else if self.made.get() < self.vus_max.get() {
                 Room::Growable
             } else {
                 Room::Full
@@ -310,13 +303,22 @@ impl Load {
 
     /// One more VU, with its task.
     fn grow(self: &Rc<Self>) -> Rc<Vu> {
+        let number = self.lanes.next_number(&self.next_number);
+        self.made.set(self.made.get() + 1);
         let mut vus = self.vus.borrow_mut();
-        let place = vus.len() as u32;
-        let vu = Rc::new(Vu::new(place, self.share.nth(u64::from(place))));
-        vus.push(vu.clone());
+        let place = self.lanes.vacant.borrow_mut().pop().unwrap_or(vus.len() as u32);
+        let vu = self.vu(place, number);
+        match vus.get_mut(place as usize) {
+            Some(left) => *left = vu.clone(),
+            None => vus.push(vu.clone()),
+        }
         drop(vus);
         self.spawn(&vu);
         vu
+    }
+
+    fn vu(&self, place: u32, number: u64) -> Rc<Vu> {
+        Rc::new(Vu::new(place, number.saturating_add(self.core.program.first_vu)))
     }
 
     fn spawn(self: &Rc<Self>, vu: &Rc<Vu>) {
@@ -333,11 +335,11 @@ impl Load {
     }
 
     fn change_due(self: &Rc<Self>, changes: &RefCell<VuChanges>, now_ns: u64) {
-        self.take_adjustments();
         let since_origin_ns = now_ns.saturating_sub(self.origin_ns.get());
         while self.fresh.get() < FRESH_MAX {
             let Some(change) = changes.borrow_mut().take(since_origin_ns) else { break };
-            let vu = self.vu_at(change.vu);
+            let number = changes.borrow().number(change.vu);
+            let vu = self.vu_at(change.vu, number);
             vu.is_wanted.set(change.is_active);
             if change.is_active && !vu.is_running.get() {
                 self.spawn(&vu);
@@ -359,7 +361,7 @@ impl Load {
             let due = self.ramp_down.borrow().front().copied().filter(|(cut_ns, ..)| *cut_ns <= now_ns);
             let Some((_, since_ns, place)) = due else { break };
             self.ramp_down.borrow_mut().pop_front();
-            let vu = self.vu_at(place);
+            let Some(vu) = self.vus.borrow().get(place as usize).cloned() else { continue };
             // It may have been wanted again since.
             if vu.is_running.get() && !vu.is_wanted.get() && vu.unwanted_since_ns.get() == since_ns {
                 vu.cut();
@@ -367,19 +369,26 @@ impl Load {
         }
     }
 
-    fn vu_at(&self, place: u32) -> Rc<Vu> {
+    /// The VU of a closed loop at a place; places before it may stay without one that was ever wanted.
+    fn vu_at(&self, place: u32, number: u64) -> Rc<Vu> {
         let mut vus = self.vus.borrow_mut();
         while vus.len() <= place as usize {
             let place = vus.len() as u32;
-            vus.push(Rc::new(Vu::new(place, self.share.nth(u64::from(place)))));
+            vus.push(self.vu(place, u64::MAX));
         }
-        vus[place as usize].clone()
+        let vu = &mut vus[place as usize];
+        let number = number.saturating_add(self.core.program.first_vu);
+        if vu.number != number {
+            *vu = Rc::new(Vu::new(place, number));
+        }
+        vu.clone()
     }
 
     /// Whether it has no more to do before its time is over: a fixed number of iterations is done by VUs that were all there, or it
     /// owns nothing.
     fn is_exhausted(&self) -> bool {
-        let has_nothing = self.share.owned.is_empty();
+        let may_get_some = self.core.program.may_get_lanes && !self.iterations.are_limited();
+        let has_nothing = !may_get_some && self.lanes.share.borrow().owned.is_empty();
         let is_done = || match &self.schedule {
             Schedule::Closed(changes) => {
                 self.iterations.are_limited() && changes.borrow().next_ns().is_none()
@@ -390,6 +399,7 @@ impl Load {
     }
 
     fn close(&self, cut_ns: u64) {
+        self.forget_turns();
         match &self.schedule {
             Schedule::Open(schedule) => {
                 let dropped = schedule.borrow_mut().close();

@@ -3,14 +3,19 @@
 //! Takes a [`Program`], gives [`EngineEvent`]s. A core is a thread with a runtime, connections, VUs, schedules and a recorder of its own;
 //! cores share nothing on the request path. One more thread folds what the cores hand over into the agent's deltas.
 //!
+//! Lanes may come and go while it goes: [`EngineHandle::move_lanes`].
+//!
 //! Invariants: every iteration that was started ends as completed or interrupted; every owned arrival that was due is
 //! started or dropped; every sample is in exactly one delta. A core that panics ends the load with
 //! [`EngineEvent::Failed`], never with silence (where panics unwind; a release build aborts the process instead).
 
 mod collect;
 mod core;
+mod deal;
 #[cfg(test)]
 mod edges;
+#[cfg(test)]
+mod handovers;
 mod load;
 pub mod pin;
 mod steering;
@@ -28,9 +33,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use volcanion_common::delta::Delta;
+use volcanion_common::session::Move;
 use volcanion_common::shard::ScenarioShare;
 use volcanion_common::shard::split::all_over_cores;
-use volcanion_common::units::Micros;
+use volcanion_common::units::{Micros, RunTime};
 
 use crate::prepare::Program;
 use crate::schedule::Iterations;
@@ -106,7 +112,14 @@ pub enum EngineEvent {
         /// When the last of them did, in nanoseconds of CLOCK_MONOTONIC.
         monotonic_ns: u64,
     },
-    /// What happened in a span of run time. Spans are gapless from 0; a slow reader gets longer ones.
+    /// A move of lanes holds on every core.
+    Moved {
+        /// The move's number.
+        number: u64,
+        /// Since when, or from when on.
+        from: RunTime,
+    },
+    /// What happened in a span of run time. Spans are gapless from 0, or from the boundary before the load joined; a slow reader gets longer ones.
     Delta(Delta),
     /// The load is over, and every delta was given.
     Finished,
@@ -120,6 +133,9 @@ pub struct PreparedEngine {
     handle: EngineHandle,
     events: mpsc::Receiver<EngineEvent>,
     cores: u32,
+    /// Whether it has no lane of its own yet, and so joins a run that may go already.
+    joins: bool,
+    interval: Micros,
 }
 
 /// Steers a load. When the last clone is dropped the load is stopped at once: it never outlives its owner.
@@ -151,18 +167,21 @@ pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<Prepar
         .iter()
         .map(|scenario| Iterations::of(&scenario.executor, &scenario.share))
         .collect();
-    let steering = Arc::new(Steering::default());
+    let steering = Arc::new(Steering::new(&shares));
     // From here on an early return drops it, which ends the threads that are there.
     let handle = EngineHandle { owner: Arc::new(Owner { steering: steering.clone() }) };
     let (messages, inbox) = sync_channel(MESSAGES_MAX * cores);
     let (mut threads, mut spares) = (Vec::with_capacity(cores), Vec::with_capacity(cores));
-    for (core, shares) in shares.into_iter().enumerate() {
+    let possible: Vec<ScenarioShare> = program.scenarios.iter().map(|scenario| scenario.possible()).collect();
+    let possible = all_over_cores(&possible, cores);
+    for (core, (shares, possible)) in shares.into_iter().zip(possible).enumerate() {
         let (spare, own_spares) = sync_channel(2);
         let setup = Setup {
             core,
             settings,
             program: program.clone(),
             shares,
+            possible,
             iterations: iterations.clone(),
             steering: steering.clone(),
             messages: messages.clone(),
@@ -175,20 +194,24 @@ pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<Prepar
     drop(messages);
     await_ready(&inbox, cores)?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let joins = program.joins();
+    let interval = Micros(program.interval.0.max(1));
     let collector = Collector::new(&program, inbox, spares, threads, steering, sender);
     let thread = thread::Builder::new().name("load-fold".to_owned()).spawn(move || collector.run());
     thread.map_err(|source| EngineError::Thread { core: cores, source })?;
-    Ok(PreparedEngine { handle, events, cores: cores as u32 })
+    Ok(PreparedEngine { handle, events, cores: cores as u32, joins, interval })
 }
 
-/// Each core's share of each scenario, for as many cores as have one; at least one core.
+/// Each core's share of each scenario, for as many cores as have one, or may get one; at least one core.
 fn shares_of_cores(program: &Program, cores_max: usize) -> Vec<Vec<ScenarioShare>> {
     let shares: Vec<ScenarioShare> =
         program.scenarios.iter().map(|scenario| scenario.share.clone()).collect();
     let mut cores = all_over_cores(&shares, cores_max);
-    let idle =
-        cores.iter().rev().take_while(|shares| shares.iter().all(|share| share.owned.is_empty())).count();
-    cores.truncate((cores.len() - idle).max(1));
+    let is_idle = |shares: &&Vec<ScenarioShare>| shares.iter().all(|share| share.owned.is_empty());
+    let idle = cores.iter().rev().take_while(is_idle).count();
+    let to_come = shares.iter().map(|share| share.lanes as usize).max().unwrap_or(0);
+    let at_least = if program.is_elastic { to_come.min(cores.len()) } else { 1 };
+    cores.truncate((cores.len() - idle).max(at_least).max(1));
     cores
 }
 
@@ -214,9 +237,18 @@ impl PreparedEngine {
         self.cores
     }
 
-    /// Lets run time begin at this instant of CLOCK_MONOTONIC; now, where it has passed already.
+    /// Lets run time begin at this instant of CLOCK_MONOTONIC. Where that has passed already: now, or, for a load without a lane, then all the same: it joins a run that
+    /// goes.
     pub fn start(self, start_monotonic_ns: u64) -> (EngineHandle, mpsc::Receiver<EngineEvent>) {
-        self.handle.owner.steering.start(start_monotonic_ns.max(now_ns()));
+        let now_ns = now_ns();
+        let steering = &self.handle.owner.steering;
+        if self.joins {
+            let gone = Micros(now_ns.saturating_sub(start_monotonic_ns) / 1_000);
+            let joined = RunTime(gone.0 / self.interval.0 * self.interval.0);
+            steering.start(start_monotonic_ns, joined);
+        } else {
+            steering.start(start_monotonic_ns.max(now_ns), RunTime::START);
+        }
         (self.handle, self.events)
     }
 }
@@ -232,6 +264,12 @@ impl EngineHandle {
     /// cannot be taken back.
     pub fn adjust(&self, adjustment: Adjustment) {
         self.owner.steering.adjust(adjustment);
+    }
+
+    /// Lanes come and go from a moment of run time on; said by [`EngineEvent::Moved`] once that holds. To be told after the start, in the order in which the moves are to
+    /// hold; what comes late holds later.
+    pub fn move_lanes(&self, order: &Move) {
+        self.owner.steering.move_lanes(order);
     }
 
     /// Fences the load: nothing is sent from this instant of CLOCK_MONOTONIC on, unless the fence was moved before. Looked at before

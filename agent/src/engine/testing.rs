@@ -12,7 +12,7 @@ use volcanion_common::delta::Delta;
 use volcanion_common::plan::executor::OpenLoop;
 use volcanion_common::plan::{Arrival, Connections, Executor, HttpOptions, WhenBusy};
 use volcanion_common::shard::ScenarioShare;
-use volcanion_common::units::{Micros, Rate};
+use volcanion_common::units::{Micros, Rate, RunTime};
 
 use super::{EngineEvent, EngineHandle, EngineSettings, prepare};
 use crate::prepare::message::{Parts, Payload};
@@ -26,6 +26,7 @@ pub fn scenario(executor: Executor) -> Scenario {
         name: "browse".to_owned(),
         executor,
         share: ScenarioShare { lanes, owned: (0..lanes).collect() },
+        ready_for: 0,
         start_time: Micros::ZERO,
         graceful_stop: Micros::from_secs(30),
         items: vec![Item::Request(0)],
@@ -47,6 +48,9 @@ pub fn program(target: SocketAddr, scenario: Scenario) -> Program {
         origins: vec![Origin { host: target.ip().to_string(), port: target.port(), tls: None }],
         success: SuccessStatus::new(&[(200, 399)]),
         seed: 42,
+        first_vu: 0,
+        is_elastic: false,
+        may_get_lanes: false,
         interval: Micros::from_millis(100),
         keep_alive: true,
         connections: Connections::PerVu,
@@ -138,6 +142,8 @@ async fn answer(mut stream: TcpStream, delay: Duration, requests: Arc<AtomicU64>
 pub struct Said {
     pub deltas: Vec<Delta>,
     pub total: Delta,
+    /// The moves of lanes that hold, in the order in which that was said.
+    pub moved: Vec<(u64, RunTime)>,
     pub failed: Option<String>,
     pub started_ns: u64,
     pub took: Duration,
@@ -188,6 +194,7 @@ pub async fn run_as<F: Future<Output = ()>>(
                     meanwhile(handle.clone()).await;
                 }
             }
+            EngineEvent::Moved { number, from } => said.moved.push((number, from)),
             EngineEvent::Delta(delta) => {
                 assert_eq!(delta.from.0, said.deltas.last().map_or(0, |last: &Delta| last.to.0));
                 said.total.add(&delta);

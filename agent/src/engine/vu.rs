@@ -31,7 +31,7 @@ pub struct Vu {
     pub number: u64,
     /// Open loop: the iteration that it is to start, by its intended start.
     pub assigned_ns: Cell<Option<u64>>,
-    /// Closed loop: whether it goes on after its iteration.
+    /// Whether it goes on after its iteration.
     pub is_wanted: Cell<bool>,
     /// Since when it is not wanted.
     pub unwanted_since_ns: Cell<u64>,
@@ -94,11 +94,11 @@ impl Vu {
         .await;
     }
 
-    /// Waits for an iteration to start; nothing once the scenario is closing.
+    /// Waits for an iteration to start; nothing once the scenario is closing, or the VU's lane went to another owner.
     async fn next_start(&self, load: &Load) -> Option<u64> {
         poll_fn(|_| match self.assigned_ns.take() {
             Some(intended_ns) => Poll::Ready(Some(intended_ns)),
-            None if load.is_closing() => Poll::Ready(None),
+            None if load.is_closing() || !self.is_wanted.get() => Poll::Ready(None),
             None => Poll::Pending,
         })
         .await

@@ -28,6 +28,8 @@ pub struct SeenRun {
     pub total: Delta,
     /// Sent and not acknowledged.
     pub unacked: usize,
+    /// Whether the agent waits for others to take over its part.
+    pub hands_over: bool,
     /// When it was forgotten.
     pub ended: Option<Instant>,
 }
@@ -35,7 +37,7 @@ pub struct SeenRun {
 impl Seen {
     /// A run's shard was compiled.
     pub fn began(&self, run: RunId, names: Names) {
-        let seen = SeenRun { names, total: Delta::default(), unacked: 0, ended: None };
+        let seen = SeenRun { names, total: Delta::default(), unacked: 0, hands_over: false, ended: None };
         self.lock().insert(run, seen);
     }
 
@@ -54,11 +56,24 @@ impl Seen {
         }
     }
 
+    /// Whether the run's part is about to be handed over.
+    pub fn hands_over(&self, run: RunId, hands_over: bool) {
+        if let Some(seen) = self.lock().get_mut(&run) {
+            seen.hands_over = hands_over;
+        }
+    }
+
+    /// Whether any run's is.
+    pub fn any_hands_over(&self) -> bool {
+        self.lock().values().any(|seen| seen.hands_over)
+    }
+
     /// A run was forgotten.
     pub fn ended(&self, run: RunId) {
         if let Some(seen) = self.lock().get_mut(&run) {
             seen.ended = Some(Instant::now());
             seen.unacked = 0;
+            seen.hands_over = false;
             seen.total.scenarios.values_mut().for_each(|scenario| scenario.vus = 0);
         }
     }

@@ -23,13 +23,13 @@ pub struct Wanted {
     pub certain: u64,
 }
 
-/// Counts them. Where VUs share connections to a server, those are split over agents like VUs, and no VU uses two.
+/// Counts them, for the lanes that the agent owns or is to be ready for. Where VUs share connections to a server, those are split over agents like VUs, and no VU uses two.
 pub fn of(program: &Program, connections: Connections) -> Demand {
     let mut by_origin = vec![Wanted::default(); program.origins.len()];
     let (mut most, mut owned_vus, mut all_vus) = (0_u64, 0_u64, 0_u64);
     for scenario in &program.scenarios {
         let origins = origins_of(program, &scenario.items);
-        let vus = scenario.share.count_below(scenario.executor.max_vus());
+        let vus = scenario.possible().count_below(scenario.executor.max_vus());
         owned_vus = owned_vus.saturating_add(vus);
         all_vus = all_vus.saturating_add(scenario.executor.max_vus());
         // A VU that does not keep its connections, and one of many servers, holds fewer.

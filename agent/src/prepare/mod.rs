@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
-use volcanion_common::plan::{self, Connections, Executor, HttpVersion, Plan};
+use volcanion_common::plan::{self, Connections, Executor, HttpVersion, OnAgentLoss, Plan};
 use volcanion_common::shard::{ScenarioShare, Shard};
 use volcanion_common::units::Micros;
 
@@ -40,8 +40,14 @@ pub struct Program {
     pub origins: Vec<Origin>,
     /// Which statuses are a success.
     pub success: SuccessStatus,
-    /// Seeds whatever is drawn by chance; the same in all shards of a run.
+    /// Seeds whatever is drawn by chance; the same in all shards of a run but those of a further copy of its plan.
     pub seed: u64,
+    /// What is added to the numbers of VUs.
+    pub first_vu: u64,
+    /// Whether agents may join and leave while the run goes.
+    pub is_elastic: bool,
+    /// Whether lanes may come while the run goes, from agents that left or were lost.
+    pub may_get_lanes: bool,
     /// How often deltas are cut.
     pub interval: Micros,
     /// Whether a connection is used again.
@@ -71,6 +77,8 @@ pub struct Scenario {
     pub executor: Executor,
     /// What part of it this agent owns.
     pub share: ScenarioShare,
+    /// How many lanes it is to be ready for, where those are more.
+    pub ready_for: u32,
     /// After the run's start.
     pub start_time: Micros,
     /// How long iterations in flight at the scenario's end may go on.
@@ -137,6 +145,23 @@ impl SuccessStatus {
     }
 }
 
+impl Program {
+    /// Whether no lane is owned yet: the agent joins a run that may go already.
+    pub fn joins(&self) -> bool {
+        self.is_elastic && self.scenarios.iter().all(|scenario| scenario.share.is_empty())
+    }
+}
+
+impl Scenario {
+    /// The lanes that the agent owns, or as many as it is to be ready for.
+    pub fn possible(&self) -> ScenarioShare {
+        let missing = (self.ready_for as usize).saturating_sub(self.share.owned.len());
+        let others = (0..self.share.lanes).filter(|lane| self.share.owned.binary_search(lane).is_err());
+        let take: Vec<u32> = others.take(missing).collect();
+        self.share.after(&[], &take)
+    }
+}
+
 /// What the agent itself brings to a run.
 #[derive(Clone, Debug, Default)]
 pub struct PrepareSettings {
@@ -199,7 +224,11 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
         steps,
         origins,
         success: SuccessStatus::new(&plan.success_status),
-        seed: shard.seed,
+        // The first copy's is its own.
+        seed: shard.seed.wrapping_add(shard.first_vu.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        first_vu: shard.first_vu,
+        is_elastic: plan.elastic,
+        may_get_lanes: plan.elastic || plan.on_agent_loss == OnAgentLoss::Redistribute,
         interval: plan.interval,
         keep_alive: !plan.http.no_keep_alive,
         connections: plan.http.connections,
@@ -242,10 +271,12 @@ fn scenarios(shard: &Shard, plan: &Plan) -> Vec<Scenario> {
     plan.scenarios
         .iter()
         .zip(&shard.scenarios)
-        .map(|(scenario, share)| Scenario {
+        .enumerate()
+        .map(|(index, (scenario, share))| Scenario {
             name: scenario.name.clone(),
             executor: scenario.executor.clone(),
             share: share.clone(),
+            ready_for: shard.ready_for.get(index).copied().unwrap_or(0),
             start_time: scenario.start_time,
             graceful_stop: scenario.graceful_stop,
             items: scenario.steps.iter().map(&mut item).collect(),

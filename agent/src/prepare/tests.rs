@@ -61,6 +61,8 @@ pub(crate) fn shard(scenarios: usize) -> Shard {
         seed: 7,
         plan: serde_json::Value::Null,
         scenarios: vec![ScenarioShare { lanes: 1, owned: vec![0] }; scenarios],
+        first_vu: 0,
+        ready_for: Vec::new(),
     }
 }
 

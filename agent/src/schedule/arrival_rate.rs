@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use volcanion_common::plan::WhenBusy;
 
-use super::arrivals::{Arrivals, NewRate};
+use super::arrivals::{Arrivals, NewLanes, NewRate};
 
 /// How long a core must have stood still for it to be a pause, and of how much of one the arrivals still start, late.
 pub const PAUSE_NS: u64 = 1_000_000_000;
@@ -67,7 +67,7 @@ pub enum Start {
 #[derive(Debug)]
 pub struct ArrivalRate {
     arrivals: Arrivals,
-    /// The next arrival that was not looked at.
+    /// The next arrival that was not looked at, where there is one before the next turn.
     next_ns: Option<u64>,
     queue: VecDeque<u64>,
     when_busy: WhenBusy,
@@ -76,14 +76,14 @@ pub struct ArrivalRate {
 impl ArrivalRate {
     /// Nothing is due before time 0 of the scenario.
     pub fn new(mut arrivals: Arrivals, when_busy: WhenBusy) -> Self {
-        let next_ns = arrivals.next();
+        let next_ns = arrivals.next_before_turn();
         Self { arrivals, next_ns, queue: VecDeque::new(), when_busy }
     }
 
     /// When it is to be looked at next, in nanoseconds from the scenario's start; nothing where all arrivals were looked at.
     #[inline]
     pub fn next_ns(&self) -> Option<u64> {
-        self.next_ns
+        self.next_ns.or_else(|| self.arrivals.turn_ns())
     }
 
     /// Arrivals that wait for a VU.
@@ -100,8 +100,17 @@ impl ArrivalRate {
             return Some(start(intended_ns, room));
         }
         loop {
-            let intended_ns = self.next_ns.filter(|next_ns| *next_ns <= now_ns)?;
-            self.next_ns = self.arrivals.next();
+            let Some(intended_ns) = self.next_ns else {
+                if !self.arrivals.go_over_until(now_ns) {
+                    return None;
+                }
+                self.next_ns = self.arrivals.next_before_turn();
+                continue;
+            };
+            if intended_ns > now_ns {
+                return None;
+            }
+            self.next_ns = self.arrivals.next_before_turn();
             if pause.swallowed(intended_ns) {
                 return Some(Start::Paused);
             }
@@ -120,9 +129,15 @@ impl ArrivalRate {
         self.next_ns = self.arrivals.adjust(new, self.next_ns);
     }
 
+    /// Other lanes from a moment on: what was due before it, and waits for a VU, waits on.
+    pub fn moved(&mut self, new: NewLanes) {
+        self.next_ns = self.arrivals.moved(new, self.next_ns);
+    }
+
     /// Ends it: no arrival starts any more. Gives the number of those that wait, which are dropped by that.
     pub fn close(&mut self) -> u64 {
         self.next_ns = None;
+        self.arrivals.forget_turns();
         let queued = self.queue.len() as u64;
         self.queue = VecDeque::new();
         queued

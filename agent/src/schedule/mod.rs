@@ -14,7 +14,7 @@ pub mod random;
 pub mod vus;
 
 pub use arrival_rate::{ArrivalRate, Pause, Room, Start};
-pub use arrivals::{Arrivals, NewRate};
+pub use arrivals::{Arrivals, NewLanes, NewRate};
 pub use iterations::Iterations;
 pub use pacer::Pacer;
 pub use random::Random;

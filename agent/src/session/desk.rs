@@ -1,7 +1,7 @@
 //! The desk: where streams come in and find their run. One task that owns the fence and every run's task.
 //!
 //! - No order passes but by the fence; the highest epoch goes out to all runs, whichever run's stream brought it.
-//! - Told to drain, it takes no run that it does not carry; those go on as if nothing was, and their sessions say nothing of it.
+//! - Told to drain, it takes no run that it does not carry. Of those, elastic ones are handed over; the others go on as if nothing was, and their sessions say nothing of it.
 //! - A run has one task; a task that panicked takes the agent with it, loudly.
 
 use std::collections::HashMap;
@@ -136,7 +136,7 @@ impl Desk {
                     Some(Visit::Open { hello, orders, reports }) => self.open(hello, orders, reports).await,
                     Some(Visit::Drain { sealed_order, seal, answer }) => {
                         // Who has hung up meanwhile asks again, and hears the same.
-                        let _ = answer.send(self.drain(&sealed_order, &seal));
+                        let _ = answer.send(self.drain(&sealed_order, &seal).await);
                     }
                     Some(Visit::Leave) => self.leave().await,
                     None => return,
@@ -204,14 +204,21 @@ impl Desk {
         self.census.send_modify(|census| census.runs.retain(|other| *other != run));
     }
 
-    fn drain(&self, sealed_order: &[u8], seal: &[u8]) -> Result<(), Refusal> {
+    async fn drain(&self, sealed_order: &[u8], seal: &[u8]) -> Result<(), Refusal> {
         if let Err(refusal) = check_drain(&self.identity, sealed_order, seal, unix_ms()) {
             info!(code = refusal.code(), reason = %refusal, "an order to drain was refused");
             return Err(refusal);
         }
         let is_new = |census: &mut Census| !std::mem::replace(&mut census.is_draining, true);
         if self.census.send_if_modified(is_new) {
-            info!(runs = self.runs.len(), "the agent drains: it finishes its runs and takes no new one");
+            for run in self.runs.values() {
+                // A run whose task has just ended need not be told.
+                let _ = run.send(RunMessage::Drain).await;
+            }
+            info!(
+                runs = self.runs.len(),
+                "the agent drains: it hands over or finishes its runs and takes no new one"
+            );
         }
         Ok(())
     }

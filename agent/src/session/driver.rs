@@ -49,6 +49,8 @@ pub enum RunMessage {
     },
     /// The agent leaves.
     Leave,
+    /// The agent drains.
+    Drain,
 }
 
 /// What every run's task is given.
@@ -158,6 +160,7 @@ pub async fn drive(
         }
         driver.turn(turn);
         driver.around.seen.unacked(run, driver.machine.outbox().unacked_count());
+        driver.around.seen.hands_over(run, driver.machine.is_handing_over());
     }
     driver.wind_up(inbox).await
 }
@@ -197,6 +200,7 @@ impl Driver {
             }
             // Without its desk a run has nobody left to serve; it ends as on leaving.
             Turn::Message(Some(RunMessage::Leave) | None) => self.take(Event::Leave),
+            Turn::Message(Some(RunMessage::Drain)) => self.take(Event::Drain),
             Turn::Epoch | Turn::Written => {}
             Turn::Order(order) => self.on_order(order),
             Turn::Load(event) => self.on_load(event),
@@ -249,6 +253,9 @@ impl Driver {
                 self.around.seen.delta(self.run, delta);
                 self.performance.add(delta);
             }
+            LoadEvent::Moved { number, from } => {
+                info!(run_id = %self.run, number, from_ms = from.as_millis_f64(), "lanes have moved");
+            }
             LoadEvent::Finished => info!(run_id = %self.run, "load is over"),
             LoadEvent::Failed(message) => warn!(run_id = %self.run, error = message, "the engine failed"),
         }
@@ -295,6 +302,13 @@ impl Driver {
                     info!(run_id = %self.run, change.number, change.scenario, level = %change.level, from_ms, "the level changes");
                     if let Some(running) = &self.running {
                         running.control.adjust(adjustment);
+                    }
+                }
+                Action::Move(order) => {
+                    let (release, take) = (order.release.len(), order.take.len());
+                    info!(run_id = %self.run, order.number, order.scenario, release, take, from_ms = order.from.as_millis_f64(), "lanes move");
+                    if let Some(running) = &self.running {
+                        running.control.move_lanes(&order);
                     }
                 }
                 Action::AllowUntil { monotonic_ns } => {

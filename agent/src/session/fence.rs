@@ -309,6 +309,8 @@ mod tests {
             seed: 1,
             plan: serde_json::json!({}),
             scenarios: Vec::new(),
+            first_vu: 0,
+            ready_for: Vec::new(),
         };
         let open = |shard: &Shard, now_unix_ms| {
             let bytes = serde_json::to_vec(shard).unwrap();

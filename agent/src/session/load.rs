@@ -4,7 +4,7 @@
 //! are here so that the driver's tests bring an engine of their own.
 
 use tokio::sync::mpsc;
-use volcanion_common::session::Report;
+use volcanion_common::session::{Move, Report};
 use volcanion_common::shard::Shard;
 use volcanion_common::units::Micros;
 
@@ -69,7 +69,7 @@ pub struct Names {
 
 /// A load that goes, or waits for its instant.
 pub struct Running {
-    /// `Started`, one `Delta` an interval, then `Finished` or `Failed`; closed after that.
+    /// `Started`, one `Delta` an interval and `Moved` now and then, then `Finished` or `Failed`; closed after that.
     pub events: mpsc::Receiver<LoadEvent>,
     /// Steers it.
     pub control: Box<dyn Control>,
@@ -82,6 +82,9 @@ pub trait Control: Send {
 
     /// A scenario has another level from a moment of run time on. Told in the order of their numbers, each once.
     fn adjust(&self, adjustment: Adjustment);
+
+    /// Lanes come and go from a moment of run time on; answered by [`LoadEvent::Moved`] once that holds. Each is told once.
+    fn move_lanes(&self, order: &Move);
 
     /// Nothing is sent from this instant of CLOCK_MONOTONIC on, whatever becomes of this process until then, unless the instant was
     /// moved before.

@@ -7,10 +7,13 @@
 //!   ran out and was taken anew, as after a freeze, counts only once a leader was heard since: till then others may have been
 //!   given the agent's part.
 //! - A shard whose load is over is kept until all its deltas are durable, for a bounded time.
+//! - An agent that leaves a run which is elastic hands its lanes over first and loads on until then.
 //! - A run is forgotten exactly once, by the last action ever given: [`Action::Forget`].
 
 mod adjust;
 mod event;
+mod leave;
+mod moves;
 mod orphan;
 mod prepare;
 
@@ -23,13 +26,12 @@ use volcanion_common::session::{DeltaFrame, Hello, Order, Report, ShardState, We
 use volcanion_common::units::{Micros, RunTime};
 
 pub use event::{Action, Event, Now, StreamId};
+pub use leave::{HAND_OVER_MAX, HAND_OVER_WAIT, HANDED_OVER_GRACEFUL, LEAVE_GRACEFUL};
 
 use super::fence::{Identity, Refusal, Tombstone};
 use super::load::{Adjustment, Fault, LoadEvent};
 use crate::delta::outbox::{Outbox, Sent};
 
-/// How long requests in flight may go on when the agent leaves.
-pub const LEAVE_GRACEFUL: Micros = Micros::from_secs(1);
 /// How long a stream counts as live after its leader's last word. A leader says something each second, and gives up a stream
 /// that does not answer for this long.
 pub const STREAM_TRUST: Micros = Micros::from_secs(4);
@@ -88,6 +90,10 @@ pub struct Machine {
     attempts: u32,
     /// Every change of level that was taken, by its number from 1 on.
     adjustments: Vec<Adjustment>,
+    /// The shard's lanes, and every move of them that was taken.
+    lanes: moves::Lanes,
+    /// Present once the agent is to hand its part over.
+    hand_over: Option<leave::HandOver>,
     /// Why load ended early, for every leader that asks.
     fault: Option<Fault>,
     /// Goes up with the next delta.
@@ -118,6 +124,8 @@ impl Machine {
             fingerprint: None,
             attempts: 0,
             adjustments: Vec::new(),
+            lanes: moves::Lanes::default(),
+            hand_over: None,
             fault: None,
             warning: None,
             reported: RunTime::START,
@@ -172,10 +180,12 @@ impl Machine {
             }
             Event::EpochSeen(epoch) => self.on_epoch(epoch, &mut actions),
             Event::Compiled { attempt, result } => self.on_compiled(attempt, result, &mut actions),
-            Event::Load(event) => self.on_load(event, &mut actions),
-            Event::Leave => self.on_leave(&mut actions),
+            Event::Load(event) => self.on_load(event, now, &mut actions),
+            Event::Leave => self.on_leave(now, &mut actions),
+            Event::Drain => self.on_drain(now, &mut actions),
             Event::Tick { lease_until_ns } => self.on_tick(lease_until_ns, now, &mut actions),
         }
+        self.see_hand_over(now, &mut actions);
         self.settle(&mut actions);
         actions
     }
@@ -201,6 +211,7 @@ impl Machine {
             run_time: self.run_time(now),
             first_unacked: self.outbox.first_unacked(),
             adjusted: self.adjustments.len() as u64,
+            moved: self.lanes.held(),
         })));
         self.say_late_adjustments(actions);
         match self.phase {
@@ -213,7 +224,7 @@ impl Machine {
         if let Some(fault) = &self.fault {
             self.send(fault.report(), actions);
         }
-        if self.is_leaving {
+        if self.is_leaving || self.hand_over.is_some() {
             self.send(Report::Draining, actions);
         }
         for sent in self.outbox.unacked() {
@@ -232,6 +243,10 @@ impl Machine {
             Order::StartAt { monotonic_ns } => self.on_start_at(monotonic_ns, now, actions),
             Order::Stop { why, graceful } => self.stop(graceful, &format!("ordered: {why:?}"), actions),
             Order::Adjust(change) => self.on_adjust(change, now, actions),
+            Order::Move(order) => {
+                self.lanes_move(now);
+                self.on_move(order, actions);
+            }
             Order::Ack(seq) => {
                 if let Err(error) = self.outbox.ack(seq) {
                     self.close(error.to_string(), actions);
@@ -255,20 +270,37 @@ impl Machine {
         }
     }
 
-    fn on_load(&mut self, event: LoadEvent, actions: &mut Vec<Action>) {
+    fn on_load(&mut self, event: LoadEvent, now: Now, actions: &mut Vec<Action>) {
         let Phase::Running { at_ns, .. } = self.phase else { return };
         match event {
             LoadEvent::Started { monotonic_ns } => {
+                // Who joins has the run's own zero, however long ago that was.
+                let monotonic_ns = if self.lanes.joins { at_ns } else { monotonic_ns };
                 self.phase = Phase::Running { at_ns, started_ns: Some(monotonic_ns) };
                 self.send(Report::Started { monotonic_ns }, actions);
             }
-            LoadEvent::Delta(delta) => self.on_delta(delta),
-            LoadEvent::Finished => self.phase = Phase::Finished,
+            LoadEvent::Delta(delta) => {
+                // The load looks at its fence itself, and may have come there before this looked.
+                if self.allowed_until_ns > 0 && self.allowed_until_ns <= now.monotonic_ns && !self.is_orphaned
+                {
+                    self.warn(
+                        "orphaned",
+                        "load was stopped: neither a leader's stream nor a live registry entry",
+                    );
+                }
+                self.on_delta(delta);
+            }
+            LoadEvent::Moved { number, from } => self.on_moved(number, from, actions),
+            LoadEvent::Finished => {
+                self.phase = Phase::Finished;
+                self.hold_all_moves(actions);
+            }
             LoadEvent::Failed(message) => {
                 let fault = Fault { code: "engine".to_owned(), message };
                 self.send(fault.report(), actions);
                 self.fault = Some(fault);
                 self.phase = Phase::Finished;
+                self.hold_all_moves(actions);
             }
         }
     }
@@ -277,15 +309,6 @@ impl Machine {
         delta.warnings.extend(self.warning.take());
         self.reported = delta.to;
         self.outbox.push(delta);
-    }
-
-    fn on_leave(&mut self, actions: &mut Vec<Action>) {
-        if !self.is_leaving {
-            self.is_leaving = true;
-            self.send(Report::Draining, actions);
-            self.warn("draining", "the agent was told to leave and stopped its part");
-            self.stop(LEAVE_GRACEFUL, "the agent leaves", actions);
-        }
     }
 
     /// What follows from the state whatever the event was: deltas that may go, the end that may be said, the run that may be

@@ -96,6 +96,8 @@ impl Leader {
             seed: 1,
             plan,
             scenarios,
+            first_vu: 0,
+            ready_for: Vec::new(),
         };
         let bytes = serde_json::to_vec(&shard).unwrap();
         let seal = started.key.seal(&bytes);

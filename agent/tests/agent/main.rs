@@ -7,6 +7,7 @@ mod draining;
 mod exposed;
 mod leader;
 mod leaving;
+mod moving;
 mod paced_load;
 mod real_load;
 mod streams;

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use volcanion_agent::session::load::{Adjustment, Control, Fault, Load, LoadEvent, Loader, Names, Running};
 use volcanion_common::delta::{Delta, ScenarioDelta};
 use volcanion_common::series::{Outcome, Series, SeriesKey};
+use volcanion_common::session::Move;
 use volcanion_common::shard::Shard;
 use volcanion_common::units::{Micros, RunTime};
 
@@ -58,6 +59,8 @@ impl Control for Stop {
     }
 
     fn adjust(&self, _: Adjustment) {}
+
+    fn move_lanes(&self, _: &Move) {}
 
     fn allow_until(&self, _: u64) {}
 }

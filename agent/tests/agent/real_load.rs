@@ -20,7 +20,7 @@ use crate::Started;
 use crate::leader::Leader;
 
 /// Answers every request with 200 and counts its answers.
-async fn counting_server() -> (String, Arc<AtomicU64>) {
+pub async fn counting_server() -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answered = Arc::new(AtomicU64::new(0));
@@ -50,7 +50,7 @@ async fn answer(mut socket: TcpStream, counter: Arc<AtomicU64>) {
     }
 }
 
-async fn start() -> Started {
+pub async fn start() -> Started {
     let (registry, key, stop) = (LocalRegistry::new(), ClusterKey::random(), CancellationToken::new());
     let config = Config { cores: 2, ..Config::new("a".into(), key.clone()) };
     let agent = start_agent(config, Arc::new(registry.clone()), stop.clone()).await.unwrap();
@@ -61,7 +61,7 @@ fn whole(lanes: u32) -> Vec<ScenarioShare> {
     vec![ScenarioShare { lanes, owned: (0..lanes).collect() }]
 }
 
-fn plan(url: &str, executor: Value) -> Value {
+pub fn plan(url: &str, executor: Value) -> Value {
     let mut scenario = json!({"steps": [{"name": "home", "get": "/"}]});
     for (key, value) in executor.as_object().unwrap() {
         scenario[key] = value.clone();
@@ -69,7 +69,7 @@ fn plan(url: &str, executor: Value) -> Value {
     json!({"name": "p", "target": url, "interval": "100ms", "scenarios": {"browse": scenario}})
 }
 
-fn assert_is_whole(total: &Delta, answered: u64) {
+pub fn assert_is_whole(total: &Delta, answered: u64) {
     assert_eq!(total.requests(), answered);
     let ok: u64 = total
         .series

@@ -66,6 +66,8 @@ mod tests {
             seed: 1,
             plan: serde_json::json!({ "purpose": "drain" }),
             scenarios: Vec::new(),
+            first_vu: 0,
+            ready_for: Vec::new(),
         };
         let mut shard = serde_json::to_value(&shard).unwrap();
         assert!(serde_json::from_value::<DrainOrder>(shard.clone()).is_err());

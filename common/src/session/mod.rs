@@ -5,11 +5,13 @@
 
 pub mod change;
 pub mod drain;
+pub mod handover;
 pub mod seal;
 pub mod wire;
 
 use bytes::Bytes;
 pub use change::Change;
+pub use handover::{Move, Moved};
 
 use crate::ids::{AgentId, Epoch, Incarnation, RunId, Seq};
 use crate::units::{Micros, RunTime};
@@ -40,6 +42,8 @@ pub enum Order {
     },
     /// A scenario has another level from a moment on. Durable before it is sent.
     Adjust(Change),
+    /// Lanes change hands. Durable before it is sent.
+    Move(Move),
     /// Every delta up to this one is durable.
     Ack(Seq),
     /// The leader is there.
@@ -96,6 +100,8 @@ pub enum Report {
         /// Since when it holds, or will hold, on this agent; after the ordered moment where the order came late.
         from: RunTime,
     },
+    /// A move of lanes holds, or will from a moment to come on.
+    Moved(Moved),
     /// A piece of a delta.
     Delta(DeltaFrame),
     /// The last delta was cut: the shard is done.
@@ -127,6 +133,8 @@ pub struct Welcome {
     pub first_unacked: Seq,
     /// The newest change of level that it has taken; 0: none.
     pub adjusted: u64,
+    /// The moves of lanes that hold, or will, ascending by number.
+    pub moved: Vec<Moved>,
 }
 
 /// How far an agent's shard is.

@@ -2,7 +2,7 @@
 
 use volcanion_proto::v1 as pb;
 
-use super::{Change, DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
+use super::{Change, DeltaFrame, Hello, Move, Moved, Order, Report, ShardState, StopWhy, Welcome};
 use crate::ids::{AgentId, Epoch, Incarnation, Seq};
 use crate::plan::Level;
 use crate::units::{Micros, Rate, RunTime};
@@ -41,6 +41,9 @@ impl From<Order> for pb::Order {
                     Level::Rate(rate) => pb::adjust::Level::RateMicroPerHour(rate.micro_per_hour()),
                 };
                 Body::Adjust(pb::Adjust { number, scenario, at_us: at.0, level: Some(level) })
+            }
+            Order::Move(Move { number, scenario, from, release, take }) => {
+                Body::Move(pb::Move { number, scenario, from_us: from.0, release, take })
             }
             Order::Ack(seq) => Body::Ack(pb::Ack { seq: seq.0 }),
             Order::Alive => Body::Alive(pb::Alive {}),
@@ -85,6 +88,12 @@ impl TryFrom<pb::Order> for Order {
                     pb::adjust::Level::RateMicroPerHour(rate) => Level::Rate(Rate::from_micro_per_hour(rate)),
                 },
             }),
+            Body::Move(pb::Move { number, scenario, from_us, release, take }) => {
+                if !is_ascending(&release) || !is_ascending(&take) {
+                    return Err(UnreadableMessage("lane"));
+                }
+                Self::Move(Move { number, scenario, from: RunTime(from_us), release, take })
+            }
             Body::Ack(ack) => Self::Ack(Seq(ack.seq)),
             Body::Alive(pb::Alive {}) => Self::Alive,
             Body::Release(pb::Release {}) => Self::Release,
@@ -109,11 +118,13 @@ impl From<Report> for pb::Report {
                     run_time_us: welcome.run_time.0,
                     first_unacked: welcome.first_unacked.0,
                     adjusted: welcome.adjusted,
+                    moved: welcome.moved.into_iter().map(pb::Moved::from).collect(),
                 })
             }
             Report::Prepared { cores } => Body::Prepared(pb::Prepared { cores }),
             Report::Started { monotonic_ns } => Body::Started(pb::Started { monotonic_ns }),
             Report::Adjusted { number, from } => Body::Adjusted(pb::Adjusted { number, from_us: from.0 }),
+            Report::Moved(moved) => Body::Moved(moved.into()),
             Report::Delta(frame) => Body::Delta(pb::DeltaFrame {
                 seq: frame.seq.0,
                 index: frame.index,
@@ -146,12 +157,14 @@ impl TryFrom<pb::Report> for Report {
                 run_time: RunTime(welcome.run_time_us),
                 first_unacked: Seq(welcome.first_unacked),
                 adjusted: welcome.adjusted,
+                moved: welcome.moved.into_iter().map(Moved::from).collect(),
             }),
             Body::Prepared(prepared) => Self::Prepared { cores: prepared.cores },
             Body::Started(started) => Self::Started { monotonic_ns: started.monotonic_ns },
             Body::Adjusted(adjusted) => {
                 Self::Adjusted { number: adjusted.number, from: RunTime(adjusted.from_us) }
             }
+            Body::Moved(moved) => Self::Moved(moved.into()),
             Body::Delta(frame) => {
                 if frame.index >= frame.count || frame.body.len() > super::FRAME_BYTES_MAX {
                     return Err(UnreadableMessage("frame"));
@@ -170,6 +183,22 @@ impl TryFrom<pb::Report> for Report {
     }
 }
 
+impl From<Moved> for pb::Moved {
+    fn from(Moved { number, from }: Moved) -> Self {
+        Self { number, from_us: from.0 }
+    }
+}
+
+impl From<pb::Moved> for Moved {
+    fn from(pb::Moved { number, from_us }: pb::Moved) -> Self {
+        Self { number, from: RunTime(from_us) }
+    }
+}
+
+fn is_ascending(lanes: &[u32]) -> bool {
+    lanes.windows(2).all(|pair| pair[0] < pair[1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,5 +214,31 @@ mod tests {
         assert_eq!(Report::try_from(pb::Report::from(report.clone())), Ok(report));
         let without_level = pb::order::Order::Adjust(pb::Adjust { number: 1, ..pb::Adjust::default() });
         assert!(Order::try_from(pb::Order { order: Some(without_level) }).is_err());
+    }
+
+    #[test]
+    fn a_move_of_lanes_is_read_as_it_was_written() {
+        let order = Order::Move(Move {
+            number: u64::MAX,
+            scenario: 3,
+            from: RunTime(5_000_000),
+            release: vec![0, 7, 300],
+            take: Vec::new(),
+        });
+        assert_eq!(Order::try_from(pb::Order::from(order.clone())), Ok(order));
+        let moved = Moved { number: 9, from: RunTime(5_000_001) };
+        let report = Report::Moved(moved);
+        assert_eq!(Report::try_from(pb::Report::from(report.clone())), Ok(report));
+        let welcome = Report::Welcome(Welcome {
+            incarnation: Incarnation(1),
+            state: ShardState::Running,
+            run_time: RunTime(7),
+            first_unacked: Seq(0),
+            adjusted: 2,
+            moved: vec![Moved { number: 8, ..moved }, moved],
+        });
+        assert_eq!(Report::try_from(pb::Report::from(welcome.clone())), Ok(welcome));
+        let twice = pb::order::Order::Move(pb::Move { take: vec![4, 4], ..pb::Move::default() });
+        assert!(Order::try_from(pb::Order { order: Some(twice) }).is_err());
     }
 }

@@ -44,6 +44,16 @@ impl ScenarioShare {
         (i / owned).saturating_mul(u64::from(self.lanes)).saturating_add(lane)
     }
 
+    /// Without some lanes, and with others, both ascending; what was not owned cannot go, and what there is not cannot come.
+    pub fn after(&self, release: &[u32], take: &[u32]) -> Self {
+        let stays = |lane: &&u32| release.binary_search(lane).is_err();
+        let mut owned: Vec<u32> = self.owned.iter().filter(stays).copied().collect();
+        owned.extend(take.iter().filter(|lane| **lane < self.lanes));
+        owned.sort_unstable();
+        owned.dedup();
+        Self { lanes: self.lanes, owned }
+    }
+
     /// This share cut into as many as there are `counts`, which add up to the lanes owned here. Each part's lanes are
     /// spread evenly over this share's.
     pub(super) fn cut(&self, counts: &[u64]) -> Vec<Self> {

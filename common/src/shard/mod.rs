@@ -7,6 +7,7 @@
 //! arrival. With `load: per_agent` the plan is first multiplied by the number of agents ([`split`] does it).
 
 pub mod apportion;
+pub mod holding;
 pub mod lanes;
 pub mod segments;
 pub mod split;
@@ -34,6 +35,12 @@ pub struct Shard {
     pub plan: serde_json::Value,
     /// For each scenario of the plan, in order.
     pub scenarios: Vec<ScenarioShare>,
+    /// What is added to the numbers of its VUs: above 0 in a further copy of a plan, of which each joiner of a `load: per_agent` run gets one.
+    #[serde(default)]
+    pub first_vu: u64,
+    /// For each scenario, how many lanes the agent is to be ready to own; empty, or less than it owns: those. What a joiner, which owns none yet, is judged by.
+    #[serde(default)]
+    pub ready_for: Vec<u32>,
 }
 
 /// What part of a scenario somebody owns: an agent, or a core.

@@ -1,22 +1,26 @@
-//! The arrivals of one owner in a scenario whose rate is changed from outside.
+//! The arrivals of one owner in a scenario whose rate is changed from outside, and whose lanes are moved.
 //!
 //! Each rate begins a **segment** at a moment T of the scenario's time, the same for all owners. Its arrivals are numbered anew: number k = 0, 1, 2 … is due at
 //! T + k / rate and belongs to lane k modulo the lanes, so all owners' arrivals together are evenly spaced in every segment. An owner that hears of
 //! T too late goes over at a moment of its own after it: until then it has the old segment's arrivals, from then on those of the new one that are not past.
+//! A move of lanes begins no segment: numbers go on, and what is due from its moment on has another owner.
 //!
 //! Invariant: for every moment t, `count_before(t)` of owners that share the lanes, and went over at the same moments, add up to that of the whole.
 
 use super::ScenarioShare;
+use super::holding::Holding;
 use crate::plan::profile::Profile;
 use crate::units::{Micros, Rate};
 
 /// See the module. All times count from the scenario's start.
 #[derive(Clone, Debug)]
 pub struct Segments {
-    share: ScenarioShare,
+    holding: Holding,
     duration: Micros,
     /// Ascending by `from`; at least one.
     list: Vec<Segment>,
+    /// Where neither segment nor lanes change; ascending, the first from 0 on.
+    spans: Vec<Span>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,7 +30,15 @@ struct Segment {
     /// Since when it holds here; not before `origin`.
     from: Micros,
     profile: Profile,
-    /// Owned arrivals before `from`: of this segment, which are not to be started, and of all earlier ones, which are.
+}
+
+#[derive(Clone, Debug)]
+struct Span {
+    from: Micros,
+    /// Places of the segment and of the lanes.
+    segment: usize,
+    piece: usize,
+    /// Owned arrivals before `from`: of this segment by these lanes, which are not to be started, and of all earlier spans, which are.
     skipped: u64,
     before: u64,
 }
@@ -34,9 +46,15 @@ struct Segment {
 impl Segments {
     /// The rate at the scenario's start.
     pub fn new(rate: Rate, duration: Micros, share: &ScenarioShare) -> Self {
-        let profile = Profile::of_rate(rate, duration);
-        let first = Segment { origin: Micros::ZERO, from: Micros::ZERO, profile, skipped: 0, before: 0 };
-        Self { share: share.clone(), duration, list: vec![first] }
+        Self::of(Profile::of_rate(rate, duration), share)
+    }
+
+    /// Arrivals that the plan alone leads.
+    pub fn of(profile: Profile, share: &ScenarioShare) -> Self {
+        let duration = Micros(profile.duration_ns() / 1_000);
+        let first = Segment { origin: Micros::ZERO, from: Micros::ZERO, profile };
+        let span = Span { from: Micros::ZERO, segment: 0, piece: 0, skipped: 0, before: 0 };
+        Self { holding: Holding::new(share), duration, list: vec![first], spans: vec![span] }
     }
 
     /// Another rate, whose segment begins at `origin` and holds here from `from` on; held at the end of the segment before where it is earlier.
@@ -44,19 +62,60 @@ impl Segments {
         let last = self.list.last().map_or(Micros::ZERO, |last| last.from);
         let from = from.max(origin).max(last);
         let profile = Profile::of_rate(rate, Micros(self.duration.0.saturating_sub(origin.0)));
-        let skipped = self.share.count_below(profile.count_before(from.as_nanos() - origin.as_nanos()));
-        let before = self.count_before(from.as_nanos());
-        self.list.push(Segment { origin, from, profile, skipped, before });
+        self.list.push(Segment { origin, from, profile });
+        self.cut_anew(from);
+    }
+
+    /// Lanes go and come from a moment on; from that of the move before where it is earlier. Gives the moment.
+    pub fn moved(&mut self, from: Micros, release: &[u32], take: &[u32]) -> Micros {
+        let from = self.holding.moved(from, release, take);
+        self.cut_anew(from);
+        from
+    }
+
+    /// What is owned when.
+    pub fn holding(&self) -> &Holding {
+        &self.holding
     }
 
     /// How many owned arrivals are due before `time_ns`.
     pub fn count_before(&self, time_ns: u64) -> u64 {
         let time_ns = time_ns.min(self.duration.as_nanos());
-        let after = self.list.partition_point(|segment| segment.from.as_nanos() <= time_ns);
-        // The first segment holds from 0 on.
-        let Some(segment) = after.checked_sub(1).and_then(|i| self.list.get(i)) else { return 0 };
-        let numbered = segment.profile.count_before(time_ns.saturating_sub(segment.origin.as_nanos()));
-        segment.before + self.share.count_below(numbered).saturating_sub(segment.skipped)
+        let after = self.spans.partition_point(|span| span.from.as_nanos() <= time_ns);
+        // The first span holds from 0 on.
+        after.checked_sub(1).and_then(|i| self.spans.get(i)).map_or(0, |span| self.count_in(span, time_ns))
+    }
+
+    /// Owned arrivals that are due before a moment of this span, those of earlier spans included.
+    fn count_in(&self, span: &Span, time_ns: u64) -> u64 {
+        span.before + self.numbered(span.segment, span.piece, time_ns).saturating_sub(span.skipped)
+    }
+
+    /// Arrivals of a segment before a moment that belong to a piece's lanes.
+    fn numbered(&self, segment: usize, piece: usize, time_ns: u64) -> u64 {
+        let segment = &self.list[segment];
+        let count = segment.profile.count_before(time_ns.saturating_sub(segment.origin.as_nanos()));
+        self.holding.pieces()[piece].1.count_below(count)
+    }
+
+    /// Cuts the spans from a moment on anew; what lies before it stays.
+    fn cut_anew(&mut self, from: Micros) {
+        while self.spans.len() > 1 && self.spans.last().is_some_and(|last| last.from >= from) {
+            self.spans.pop();
+        }
+        let is_new = |time: &Micros| *time >= from;
+        let segments = self.list.iter().rev().map(|segment| segment.from).take_while(is_new);
+        let pieces = self.holding.pieces().iter().rev().map(|(from, _)| *from).take_while(is_new);
+        let mut joints: Vec<Micros> = segments.chain(pieces).collect();
+        joints.sort_unstable();
+        joints.dedup();
+        for from in joints {
+            let segment = self.list.partition_point(|segment| segment.from <= from).saturating_sub(1);
+            let piece = self.holding.place(from);
+            let skipped = self.numbered(segment, piece, from.as_nanos());
+            let before = self.spans.last().map_or(0, |span| self.count_in(span, from.as_nanos()));
+            self.spans.push(Span { from, segment, piece, skipped, before });
+        }
     }
 }
 
@@ -100,7 +159,59 @@ mod tests {
         assert_eq!(late.count_before(u64::MAX), 13 + 75);
     }
 
+    #[test]
+    fn a_move_hands_over_what_is_due_from_its_moment_on() {
+        let share = |owned: &[u32]| ScenarioShare { lanes: 4, owned: owned.to_vec() };
+        let mut a = Segments::new(Rate::per_second(100), ms(10_000), &share(&[0, 1, 2, 3]));
+        let mut b = Segments::new(Rate::per_second(100), ms(10_000), &share(&[]));
+        // A change that is known already, and comes after the move.
+        for owner in [&mut a, &mut b] {
+            owner.push(ms(4_000), ms(4_000), Rate::per_second(200));
+        }
+        a.moved(ms(2_000), &[1, 3], &[]);
+        b.moved(ms(2_000), &[], &[1, 3]);
+        assert_eq!((a.count_before(2_000 * MS), b.count_before(2_000 * MS)), (200, 0));
+        assert_eq!((a.count_before(4_000 * MS), b.count_before(4_000 * MS)), (300, 100));
+        assert_eq!((a.count_before(u64::MAX), b.count_before(u64::MAX)), (900, 700));
+        // A taker that comes late leaves a hole of the moved lanes only.
+        b.moved(ms(8_000), &[1, 3], &[]);
+        a.moved(ms(9_000), &[], &[1, 3]);
+        assert_eq!(a.count_before(u64::MAX) + b.count_before(u64::MAX), 1_600 - 100);
+    }
+
     proptest! {
+        /// Lanes go from owner to owner while rates change.
+        #[test]
+        fn owners_that_hand_lanes_over_add_up_to_the_whole_at_every_moment(
+            lanes in 1u32..60,
+            owners in 2usize..6,
+            turns in prop::collection::vec((0u64..1_500, any::<bool>(), 0u64..2_000, any::<u64>()), 0..12),
+            at in 0u64..12_000,
+        ) {
+            let whole = ScenarioShare::whole(lanes);
+            let rate = Rate::per_second(300);
+            let mut all = Segments::new(rate, ms(10_000), &whole);
+            let mut parts: Vec<Segments> =
+                over_cores(&whole, owners).iter().map(|share| Segments::new(rate, ms(10_000), share)).collect();
+            let (mut rates_ms, mut moves_ms) = (0, 0);
+            for (later, is_move, rate, chosen) in turns {
+                if is_move {
+                    moves_ms += later;
+                    let (from, to) = (chosen as usize % owners, (chosen >> 20) as usize % owners);
+                    let owned = parts[from].holding().last().owned.clone();
+                    let gone: Vec<u32> = owned.into_iter().filter(|lane| chosen >> (lane % 40) & 1 == 0).collect();
+                    let moment = parts[from].moved(ms(moves_ms), &gone, &[]);
+                    parts[to].moved(moment, &[], &gone);
+                } else {
+                    rates_ms += later;
+                    let rate = Rate::per_second(rate);
+                    parts.iter_mut().chain([&mut all]).for_each(|s| s.push(ms(rates_ms), ms(rates_ms), rate));
+                }
+            }
+            let sum: u64 = parts.iter().map(|s| s.count_before(at * MS)).sum();
+            prop_assert_eq!(sum, all.count_before(at * MS));
+        }
+
         #[test]
         fn owners_add_up_to_the_whole_at_every_moment(
             lanes in 1u32..60,

@@ -43,6 +43,11 @@ pub fn all_over_cores(shares: &[ScenarioShare], cores: usize) -> Vec<Vec<Scenari
     by_owner(cores, shares.iter().map(|share| share.cut(&apportioner.share(share.owned.len() as u32))))
 }
 
+/// Cuts lanes over owners by their weights, evenly spread: what a joiner is to get, or what a loss leaves to the others.
+pub fn over_weights(share: &ScenarioShare, weights: &[f64]) -> Vec<ScenarioShare> {
+    share.cut(&Apportioner::new(weights).share(share.owned.len() as u32))
+}
+
 fn by_capacity(plan: &Plan, agents: &[Weight]) -> Vec<Vec<ScenarioShare>> {
     let capacities: Vec<f64> = agents.iter().map(|agent| agent.capacity).collect();
     let mut apportioner = Apportioner::new(&capacities);

@@ -1,7 +1,7 @@
 //! What can happen to a run on this agent, and what is to be done about it.
 
 use volcanion_common::ids::Epoch;
-use volcanion_common::session::{Hello, Order, Report};
+use volcanion_common::session::{Hello, Move, Order, Report};
 use volcanion_common::shard::Shard;
 use volcanion_common::units::Micros;
 
@@ -56,6 +56,8 @@ pub enum Event {
     Load(LoadEvent),
     /// The agent was told to leave.
     Leave,
+    /// The agent was told to drain: it takes no new run, hands over what is elastic, and stays.
+    Drain,
     /// Time went by; comes several times a second.
     Tick {
         /// Until when the registry entry is sure to be there, in nanoseconds of CLOCK_MONOTONIC; 0: it is not.
@@ -94,11 +96,13 @@ pub enum Action {
     },
     /// Start what was compiled.
     Start {
-        /// Nanoseconds of CLOCK_MONOTONIC, not in the past.
+        /// Nanoseconds of CLOCK_MONOTONIC; in the past only where the agent joins a run that goes.
         at_ns: u64,
     },
     /// Tell the load that a level changes; only after its start was told.
     Adjust(Adjustment),
+    /// Tell the load that lanes come and go, which it answers with [`LoadEvent::Moved`] once that holds; only after its start was told.
+    Move(Move),
     /// No new iterations.
     Stop {
         /// How long requests in flight may go on.

@@ -47,7 +47,7 @@ impl Machine {
 
     /// Tells the engine itself how long it may go on, so that load ends in time even where this task, or the whole process, is
     /// held up.
-    fn fence_load(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn fence_load(&mut self, actions: &mut Vec<Action>) {
         let until_ns = self.may_load_until_ns();
         if until_ns != self.allowed_until_ns {
             self.allowed_until_ns = until_ns;

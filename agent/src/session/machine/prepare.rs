@@ -5,6 +5,7 @@ use volcanion_common::ids::Epoch;
 use volcanion_common::session::Report;
 use volcanion_common::shard::Shard;
 
+use super::moves::Lanes;
 use super::{Action, Machine, Now, Phase};
 use crate::session::fence::{Refusal, open_shard};
 use crate::session::load::Fault;
@@ -42,6 +43,7 @@ impl Machine {
                 self.attempts += 1;
                 self.phase = Phase::Compiling;
                 self.fingerprint = Some(fingerprint);
+                self.lanes = Lanes::of(&shard);
                 actions.push(Action::Compile { attempt: self.attempts, shard: Box::new(shard) });
                 Ok(())
             }
@@ -84,10 +86,15 @@ impl Machine {
                 self.send(Fault::from(&refusal).report(), actions);
             }
             Phase::Prepared { .. } => {
-                let at_ns = monotonic_ns.max(now.monotonic_ns);
+                // Who joins a run that goes takes over its time.
+                let earliest_ns = if self.lanes.joins { 0 } else { now.monotonic_ns };
+                let at_ns = monotonic_ns.max(earliest_ns);
                 self.phase = Phase::Running { at_ns, started_ns: None };
                 actions.push(Action::Start { at_ns });
+                // Before the first tick the process may be frozen.
+                self.fence_load(actions);
                 self.tell_adjustments(actions);
+                self.tell_moves(actions);
             }
             Phase::Running { started_ns: Some(monotonic_ns), .. } => {
                 self.send(Report::Started { monotonic_ns }, actions);

@@ -1,3 +1,5 @@
+mod moves;
+
 use volcanion_common::delta::ScenarioDelta;
 use volcanion_common::ids::Incarnation;
 use volcanion_common::session::seal::ClusterKey;
@@ -82,6 +84,8 @@ impl Bench {
             seed,
             plan: serde_json::json!({"name": "p"}),
             scenarios: Vec::new(),
+            first_vu: 0,
+            ready_for: Vec::new(),
         };
         let bytes = serde_json::to_vec(&shard).unwrap();
         let seal = self.identity.key.seal(&bytes);
@@ -113,6 +117,7 @@ fn word(action: &Action) -> String {
         Action::Adjust(told) => {
             format!("adjust {} to {} from {}", told.change.number, told.change.level, told.from.0 / 1_000)
         }
+        Action::Move(order) => format!("move {} from {}", order.number, order.from.0 / 1_000_000),
         Action::AllowUntil { monotonic_ns } => format!("until {}", monotonic_ns / SECOND_NS),
         Action::Discard => "discard".to_owned(),
         Action::Forget { tombstone: None } => "forget".to_owned(),
@@ -120,11 +125,14 @@ fn word(action: &Action) -> String {
         Action::Forget { tombstone: Some(Tombstone::Durable { last_seq }) } => format!("durable {last_seq}"),
         Action::Send(report) => match report {
             Report::Welcome(w) => {
-                format!("welcome {:?} at {} from {}", w.state, w.run_time.0, w.first_unacked)
+                let moved = w.moved.iter().map(|moved| format!(" {}", moved.number)).collect::<String>();
+                let moved = if moved.is_empty() { moved } else { format!(" moved{moved}") };
+                format!("welcome {:?} at {} from {}{moved}", w.state, w.run_time.0, w.first_unacked)
             }
             Report::Prepared { cores } => format!("prepared {cores}"),
             Report::Started { monotonic_ns } => format!("started {}", monotonic_ns / SECOND_NS),
             Report::Adjusted { number, from } => format!("adjusted {number} from {}", from.0 / 1_000),
+            Report::Moved(moved) => format!("moved {} from {}", moved.number, moved.from.0 / 1_000_000),
             Report::Delta(frame) => format!("delta {}", frame.seq),
             Report::Finished { last_seq } => format!("finished {last_seq}"),
             Report::Fault { code, .. } => format!("fault {code}"),
