@@ -1,6 +1,6 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
-.PHONY: help demo build deps test test-all fuzz lint bench
+.PHONY: help demo build deps test test-all fuzz soak lint bench
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"
@@ -8,6 +8,7 @@ help:
 	@echo "make test      all tests, with real etcd, Prometheus and processes (under 20 minutes on two cores)"
 	@echo "make test-all  those, and the long ones"
 	@echo "make fuzz      a million cases of each property of the response parser (a minute or two)"
+	@echo "make soak      simulated clusters under faults, fresh seeds for an hour (SOAK_SECONDS says otherwise)"
 	@echo "make lint      formatting and clippy, warnings denied"
 	@echo "make bench     the engine beside wrk, h2load, oha, hey, ab, and its stages alone: the tables of docs/performance.md"
 
@@ -27,6 +28,12 @@ test: deps
 fuzz:
 	@tests/setup.sh build
 	VOLCANION_LONG_TESTS=1 cargo test -p volcanion-agent --locked --lib fuzz::
+
+# A seed that fails is printed, with its last events and the way to see it again.
+soak: SOAK_SECONDS ?= 3600
+soak:
+	@tests/setup.sh build
+	SOAK_SECONDS=$(SOAK_SECONDS) cargo test -p volcanion-simulation --locked fresh_seeds -- --nocapture
 
 test-all: deps
 	VOLCANION_LONG_TESTS=1 cargo test --workspace --locked

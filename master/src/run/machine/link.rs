@@ -2,6 +2,7 @@
 
 use volcanion_common::session::{Hello, Order, ShardState, Welcome};
 
+use super::peer::Peer;
 use super::{Action, PREPARE_WITHIN_NS, Phase, RunMachine, seconds};
 
 /// A stream that does not come up within this is given up, should the driver not say so itself.
@@ -10,6 +11,10 @@ const OPEN_WITHIN_NS: u64 = seconds(15);
 const ALIVE_EVERY_NS: u64 = seconds(1);
 const BACKOFF_FIRST_NS: u64 = 100_000_000;
 const BACKOFF_MAX_NS: u64 = seconds(2);
+/// How long an agent may take our last word for a sign that it is led: it trusts a stream for 4 s after it heard one, and a word may be under way for a while.
+const TRUSTED_NS: u64 = seconds(4) + 500_000_000;
+/// An attempt that is refused within this has not reached the agent; after a longer one it may have heard us.
+const REFUSED_WITHIN_NS: u64 = seconds(1);
 
 /// How one agent is reached.
 #[derive(Debug, Default)]
@@ -17,6 +22,8 @@ pub(super) struct Link {
     state: State,
     /// Attempts since something was last heard.
     attempts: u32,
+    /// When the agent may last have heard us.
+    word_ns: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +65,16 @@ impl Link {
     /// The agent said something beyond its Welcome: the stream works.
     pub fn heard(&mut self) {
         self.attempts = 0;
+    }
+
+    /// The agent may hear us now.
+    pub fn said(&mut self, now_ns: u64) {
+        self.word_ns = Some(now_ns);
+    }
+
+    /// Until when it may take itself for led by us, though its stream is gone here.
+    pub fn trusted_until_ns(&self) -> Option<u64> {
+        self.word_ns.map(|word_ns| word_ns + TRUSTED_NS)
     }
 
     /// The stream is gone. The pause before the next attempt doubles, and differs from agent to agent.
@@ -102,6 +119,7 @@ impl RunMachine {
             return;
         }
         self.peers[i].link.state = State::Up { stream, said_ns: self.now.monotonic_ns };
+        self.peers[i].link.said(self.now.monotonic_ns);
         if welcome.incarnation != self.peers[i].state.incarnation {
             self.hang_up(i);
             return self.refused(i, "another process answers at its address", true);
@@ -131,6 +149,13 @@ impl RunMachine {
     }
 
     pub(super) fn refused(&mut self, i: usize, reason: &str, fatal: bool) {
+        let now_ns = self.now.monotonic_ns;
+        if let State::Opening { since_ns, .. } = self.peers[i].link.state
+            && !fatal
+            && now_ns > since_ns + REFUSED_WITHIN_NS
+        {
+            self.peers[i].link.said(now_ns);
+        }
         self.peers[i].link.down(self.now.monotonic_ns, i);
         if fatal && self.peers[i].state.gap.is_some() {
             // It has forgotten the run by itself.
@@ -185,6 +210,7 @@ impl RunMachine {
         let State::Up { stream, said_ns } = &mut peer.link.state else { return false };
         *said_ns = now_ns;
         let stream = *stream;
+        peer.link.said(now_ns);
         let agent = peer.id().clone();
         self.out.push(Action::Send { agent, stream, order });
         true
@@ -202,6 +228,8 @@ impl RunMachine {
                 // Whoever is over and not reached has nothing to hear any more: it forgets by itself.
                 _ if peer.is_over() && !peer.is_release_due && !peer.link.is_up() => self.hang_up(i),
                 State::Idle => self.connect(i),
+                // Who may be dead is given the time to believe so itself; with its entry it is tried again at once.
+                State::Down { .. } if is_due && peer.is_gone && peer.is_awaited_dead(now_ns) => {}
                 State::Down { .. } if is_due => self.connect(i),
                 State::Opening { .. } if is_due => self.break_stream(i),
                 State::Up { .. } if is_due => {
@@ -213,6 +241,13 @@ impl RunMachine {
     }
 
     pub(super) fn links_wake_ns(&self) -> Option<u64> {
-        self.peers.iter().filter_map(|peer| peer.link.due_ns()).min()
+        let now_ns = self.now.monotonic_ns;
+        let due_ns = |peer: &Peer| {
+            if peer.is_gone && !peer.link.is_up() && peer.is_awaited_dead(now_ns) {
+                return peer.link.trusted_until_ns();
+            }
+            peer.link.due_ns()
+        };
+        self.peers.iter().filter_map(due_ns).min()
     }
 }

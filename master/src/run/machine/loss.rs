@@ -53,6 +53,11 @@ impl RunMachine {
         }
     }
 
+    /// Gives up agents that are gone, once they know it themselves.
+    pub(super) fn lose_dead(&mut self) {
+        (0..self.peers.len()).for_each(|i| self.lose_if_dead(i));
+    }
+
     pub(super) fn lose_if_dead(&mut self, i: usize) {
         if !self.peers[i].is_gone || self.peers[i].link.is_up() {
             return;
@@ -62,6 +67,9 @@ impl RunMachine {
                 let agent = self.peers[i].id();
                 self.fail_preparation(format!("agent `{agent}` was lost while the run was prepared"));
             }
+            // It may load for as long as it trusts the stream that it does not know to be gone.
+            Phase::Running | Phase::Stopping { .. }
+                if self.peers[i].is_awaited_dead(self.now.monotonic_ns) => {}
             Phase::Running | Phase::Stopping { .. } => {
                 self.lose(i, "its stream is gone and its registry entry ran out");
             }

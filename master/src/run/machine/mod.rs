@@ -260,6 +260,8 @@ impl RunMachine {
             Report::Prepared { .. } => self.prepared(i),
             Report::Started { monotonic_ns } => self.started(i, monotonic_ns),
             Report::Adjusted { number, from } => self.adjusted(i, number, from),
+            // Nothing is asked to move yet, so nobody can have moved.
+            Report::Moved(_) => {}
             Report::Delta(frame) => self.frame(i, frame),
             Report::Finished { last_seq } => self.finished(i, last_seq),
             Report::Fault { code, message } => self.fault(i, &code, &message),

@@ -80,9 +80,15 @@ impl Peer {
         self.state.is_over()
     }
 
-    /// Whether its load ended early for reasons of its own, though all its numbers are in.
+    /// Whether it may still take itself for led by us, though it is reached no more.
+    pub fn is_awaited_dead(&self, now_ns: u64) -> bool {
+        self.link.trusted_until_ns().is_some_and(|until_ns| now_ns < until_ns)
+    }
+
+    /// Whether its load ended early for reasons of its own, or never began, though all its numbers are in.
     pub fn stopped_early(&self) -> bool {
-        self.state.is_whole()
-            && self.state.warnings.iter().any(|said| said.code == "draining" || said.code == "orphaned")
+        let has_said =
+            || self.state.warnings.iter().any(|said| said.code == "draining" || said.code == "orphaned");
+        self.state.is_whole() && (self.state.seq.0 == 0 || has_said())
     }
 }

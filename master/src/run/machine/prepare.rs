@@ -134,6 +134,8 @@ impl RunMachine {
             seed: self.seed,
             plan: document::to_json(&self.plan),
             scenarios: peer.shares.clone(),
+            first_vu: 0,
+            ready_for: Vec::new(),
         };
         match serde_json::to_vec(&shard) {
             Ok(bytes) => {

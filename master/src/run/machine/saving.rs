@@ -76,7 +76,9 @@ impl RunMachine {
         let now_ns = self.now.monotonic_ns;
         if self.saving.part_pause.is_over(now_ns) {
             self.saving.part_pause.end();
-            if let Some(part) = self.commits.begin_next() {
+            if !self.is_stop_unsaved()
+                && let Some(part) = self.commits.begin_next()
+            {
                 self.out.push(Action::Commit(part));
             }
         }
@@ -85,9 +87,11 @@ impl RunMachine {
         }
         self.saving.save_pause.end();
         if self.phase == Phase::Draining {
-            // What the run has come to is what counts now.
-            self.saving.wanted = None;
-            if self.commits.is_empty() && self.saving.in_flight.is_none() {
+            if !self.is_stop_unsaved() {
+                // What the run has come to is what counts now.
+                self.saving.wanted = None;
+            }
+            if self.commits.is_empty() && self.saving.in_flight.is_none() && self.saving.wanted.is_none() {
                 let number = self.saving.next_number();
                 let ending = self.decide_ending(number);
                 self.saving.ending = Some(Box::new(ending));
@@ -106,6 +110,13 @@ impl RunMachine {
             self.saving.is_ending_in_flight = true;
             self.out.push(Action::End(ending.clone()));
         }
+    }
+
+    /// A run that is cut short is stored as such before its last numbers are: else a next master would find all agents at their end, and take the run for completed.
+    fn is_stop_unsaved(&self) -> bool {
+        let is_stopping =
+            |save: &Option<Save>| save.as_ref().is_some_and(|save| save.status == RunStatus::Stopping);
+        self.stop.is_some() && (is_stopping(&self.saving.in_flight) || is_stopping(&self.saving.wanted))
     }
 
     pub(super) fn committed(&mut self, number: u64) {

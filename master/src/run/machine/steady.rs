@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::Seq;
+use volcanion_common::plan::Arrival;
 use volcanion_common::session::{DeltaFrame, Order, StopWhy};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::view::metrics::ThresholdView;
@@ -103,6 +104,7 @@ impl RunMachine {
             }
         }
         self.lose_faulted();
+        self.lose_dead();
         self.close_intervals();
         if self.phase != Phase::Running {
             return;
@@ -122,16 +124,17 @@ impl RunMachine {
 
     /// Closes every interval that is due.
     pub(super) fn close_intervals(&mut self) {
-        if self.now.monotonic_ns < self.hold_until_ns {
-            return;
-        }
+        let is_held = self.now.monotonic_ns < self.hold_until_ns;
         let awaited = self.peers.iter().filter(|peer| !peer.is_over());
         let Some(heard) = awaited.map(|peer| peer.state.reported_to).min() else { return };
         let run_now = self.run_now();
         let mut is_any_closed = false;
         while self.collector.is_due(run_now, heard) {
             let closes_at = self.collector.closes_at();
-            self.account_missed(closes_at);
+            if is_held && heard < closes_at {
+                break;
+            }
+            self.account_missed(closes_at, false);
             let parts = self.collector.close();
             self.take_parts(parts);
             self.judge_at(closes_at, heard >= closes_at);
@@ -156,15 +159,20 @@ impl RunMachine {
     }
 
     /// Counts what lost agents, and such as ended early, had still to start, up to a moment of run time.
-    pub(super) fn account_missed(&mut self, until: RunTime) {
+    /// At a planned end, `is_end`, everybody's: an agent may have been stopped by a master of which nothing more is known.
+    pub(super) fn account_missed(&mut self, until: RunTime, is_end: bool) {
         let until = until.min(self.load_end());
+        let is_end = is_end && self.stop.is_none() && self.is_exact();
         for (i, peer) in self.peers.iter_mut().enumerate() {
             let since = match &peer.state.gap {
                 Some(gap) => gap.to,
-                None if peer.stopped_early() => peer.state.reported_to,
+                None if peer.stopped_early() || is_end && peer.state.is_whole() => peer.state.reported_to,
                 None => continue,
             };
             let first = peer.state.missed_to.max(since);
+            // One that stopped early and said its last word late: what it did not start was due before.
+            let last = RunTime(until.0.saturating_sub(1));
+            let first = if peer.state.gap.is_some() { first } else { first.min(last) };
             // What its end came too late for lies in closed intervals, apart from what lies in the open one.
             let opened_at = self.collector.opened_at().min(until).max(first);
             for (from, to) in [(first, opened_at), (opened_at, until)] {
@@ -188,6 +196,15 @@ impl RunMachine {
                 }
             }
         }
+    }
+
+    /// Whether the plan says to the last arrival what every agent starts.
+    fn is_exact(&self) -> bool {
+        self.plan.scenarios.iter().all(|scenario| {
+            let executor = &scenario.executor;
+            let is_drawn = executor.open_loop().is_some_and(|open| open.arrival == Arrival::Poisson);
+            !is_drawn && executor.start_level().is_none()
+        })
     }
 
     pub(super) fn publish(&mut self) {

@@ -36,6 +36,7 @@ impl RunMachine {
     pub(super) fn advance_stopping(&mut self, deadline_ns: u64) {
         self.show_stopping_if_late();
         self.lose_faulted();
+        self.lose_dead();
         self.close_intervals();
         if self.now.monotonic_ns >= deadline_ns {
             for i in 0..self.peers.len() {
@@ -54,7 +55,7 @@ impl RunMachine {
             self.stop =
                 Some(Stop { reason: StopReason::Lost, message, why: StopWhy::Failed, at: self.run_now() });
         }
-        self.account_missed(self.load_end());
+        self.account_missed(self.load_end(), true);
         let parts = self.collector.flush();
         self.take_parts(parts);
         self.publish();

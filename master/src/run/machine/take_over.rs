@@ -55,6 +55,8 @@ impl RunMachine {
         self.phase = Phase::Running;
         for i in 0..self.peers.len() {
             self.peers[i].is_prepared = true;
+            // What the last master said to it is not known.
+            self.peers[i].link.said(self.now.monotonic_ns);
         }
         let cut_short = stop_reason.filter(|reason| *reason != StopReason::Completed);
         if let (RunStatus::Stopping, Some(reason)) = (self.status, cut_short) {

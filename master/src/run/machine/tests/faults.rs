@@ -143,6 +143,10 @@ fn a_lost_stream_alone_kills_nobody() {
     b.event(Event::MemberGone { agent: "b".into(), incarnation: Incarnation(55) });
     assert!(!b.warnings().contains(&"agent_lost".to_owned()));
     b.gone("b");
+    // It may not know that its stream is gone, and load until it does.
+    b.at_ms(24_500);
+    assert!(!b.warnings().contains(&"agent_lost".to_owned()));
+    b.at_ms(26_000);
     assert!(b.warnings().contains(&"agent_lost".to_owned()));
 }
 
@@ -165,14 +169,18 @@ fn a_dead_agents_gap_is_exact_for_an_open_loop_and_the_rest_is_missed() {
     assert_eq!(b.verdict(), (RunStatus::Completed, StopReason::Completed));
     let m = &b.ending().metrics;
     let gap = &m.completeness.gaps[0];
-    assert_eq!((gap.agent.as_str(), gap.from_ms, gap.to_ms), ("b", 2_000.0, 5_000.0));
+    assert_eq!(
+        (gap.agent.as_str(), gap.from_ms, gap.to_ms),
+        ("b", 2_000.0, 6_510.0),
+        "4.5 s after our last word"
+    );
     assert_eq!(
         (gap.at_most_requests, gap.estimate),
-        (16, false),
-        "15 arrivals of 3 s, and the one that was going"
+        (24, false),
+        "23 arrivals of 4.51 s, and the one that was going"
     );
-    assert_eq!((m.iterations, m.missed_iterations), (60, 25));
-    assert_eq!(m.iterations + m.missed_iterations + 15, 100, "planned = started + missed + in the gap");
+    assert_eq!((m.iterations, m.missed_iterations), (60, 17));
+    assert_eq!(m.iterations + m.missed_iterations + 23, 100, "planned = started + missed + in the gap");
     assert!(!m.completeness.complete);
     assert_eq!(m.agents.iter().map(|agent| agent.state.as_str()).collect::<Vec<_>>(), ["finished", "lost"]);
     assert_ne!(m.validity.verdict, volcanion_common::view::metrics::Verdict::Valid);
@@ -184,12 +192,12 @@ fn a_dead_agents_gap_is_an_estimate_for_a_closed_loop() {
     b.at_ms(2_010);
     b.delta("a", 1, &delta(0, 2_000, 300));
     b.delta("b", 1, &delta(0, 2_000, 200));
-    b.at_ms(4_000);
-    b.gone("b");
     b.lost("b");
+    b.at_ms(7_000);
+    b.gone("b");
     b.finished("a", 1);
     let gap = &b.ending().metrics.completeness.gaps[0];
-    assert_eq!((gap.at_most_requests, gap.estimate), (200, true), "100 a second for two seconds");
+    assert_eq!((gap.at_most_requests, gap.estimate), (500, true), "100 a second for five seconds");
 }
 
 #[test]
@@ -200,6 +208,7 @@ fn a_run_without_agents_left_fails_as_lost() {
         b.gone(agent);
         b.lost(agent);
     }
+    b.at_ms(8_000);
     assert_eq!(b.verdict(), (RunStatus::Failed, StopReason::Lost));
     assert_eq!(b.ending().metrics.completeness.gaps.len(), 2);
 }
@@ -210,6 +219,7 @@ fn a_lost_agent_ends_the_run_where_the_plan_says_so() {
     b.at_ms(1_000);
     b.gone("b");
     b.lost("b");
+    b.at_ms(6_000);
     assert!(matches!(b.orders("a").last(), Some(Order::Stop { why: StopWhy::Failed, .. })));
     b.delta("a", 1, &delta(0, 1_000, 5));
     b.finished("a", 1);

@@ -334,8 +334,14 @@ impl Bench {
     /// Opens a stream to an agent that has taken so many changes of level.
     fn open_with(&mut self, agent: &str, state: ShardState, adjusted: u64) {
         let incarnation = self.run.members.iter().find(|m| m.id.0 == agent).expect("a member").incarnation;
-        let welcome =
-            Welcome { incarnation, state, run_time: RunTime::START, first_unacked: Seq(0), adjusted };
+        let welcome = Welcome {
+            incarnation,
+            state,
+            run_time: RunTime::START,
+            first_unacked: Seq(0),
+            adjusted,
+            moved: Vec::new(),
+        };
         let stream = self.stream(agent);
         self.event(Event::Opened { agent: agent.into(), stream, welcome });
     }
