@@ -1,19 +1,24 @@
 //! What a master needs to know, resolved: nothing here can be wrong any more.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use volcanion_common::session::seal::ClusterKey;
 
-use crate::store::StoreUrl;
+use crate::store::{Keep, StoreUrl};
 
 /// A master's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where REST and `/metrics` listen; port 0 takes a free one. `None`: nowhere (a run within one process).
     pub listen: Option<SocketAddr>,
+    /// Where other masters reach REST; [`Config::rest_url`] where absent.
+    pub advertise: Option<AdvertiseUrl>,
     /// Where plans, runs and histories are kept.
     pub store: StoreUrl,
+    /// Which ended runs are kept.
+    pub keep: Keep,
     /// Seals the orders to agents.
     pub cluster_key: ClusterKey,
     /// Listen beyond loopback although clients need no credentials.
@@ -29,11 +34,76 @@ impl Config {
     pub fn embedded(cluster_key: ClusterKey) -> Self {
         Self {
             listen: None,
+            advertise: None,
             store: StoreUrl::Memory,
+            keep: Keep::default(),
             cluster_key,
             allow_unauthenticated: false,
             orphan_timeout: Duration::from_secs(30),
             stop_runs_on_exit: true,
+        }
+    }
+
+    /// What other masters are told: the URL that was given, else the address that is listened at; `None` where that is every address.
+    pub fn rest_url(&self, listening: Option<SocketAddr>) -> Option<String> {
+        let given = self.advertise.as_ref().map(|url| url.0.clone());
+        given.or_else(|| {
+            let address = listening.filter(|address| !address.ip().is_unspecified())?;
+            Some(format!("http://{address}"))
+        })
+    }
+}
+
+/// Where a master's REST is reached: `http://HOST:PORT` or `https://HOST:PORT`, nothing after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdvertiseUrl(String);
+
+/// Why a text is no such URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not where a master is reached; give it as http://HOST:PORT")]
+pub struct AdvertiseUrlError(String);
+
+impl FromStr for AdvertiseUrl {
+    type Err = AdvertiseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, AdvertiseUrlError> {
+        let wrong = || AdvertiseUrlError(text.chars().take(200).collect());
+        let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("http" | "https"), Some(authority))
+                if is_bare && !authority.host().is_empty() && !authority.as_str().contains('@') =>
+            {
+                Ok(Self(text.trim_end_matches('/').to_owned()))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_says_where_it_is_reached() {
+        let config = |advertise: Option<&str>| Config {
+            advertise: advertise.map(|url| url.parse().unwrap()),
+            ..Config::embedded(ClusterKey::random())
+        };
+        let check = |advertise, listening: &str, expected: Option<&str>| {
+            let said = config(advertise).rest_url(listening.parse().ok());
+            assert_eq!(said.as_deref(), expected, "{advertise:?} {listening}");
+        };
+        check(None, "127.0.0.1:8080", Some("http://127.0.0.1:8080"));
+        check(None, "[::1]:8080", Some("http://[::1]:8080"));
+        check(None, "0.0.0.0:8080", None);
+        check(None, "nowhere", None);
+        check(Some("http://master-0:8080/"), "0.0.0.0:8080", Some("http://master-0:8080"));
+        for wrong in
+            ["", "master-0:8080", "/x", "http://", "ftp://a", "http://a/b", "http://a?b", "http://u:p@a"]
+        {
+            assert_eq!(wrong.parse::<AdvertiseUrl>(), Err(AdvertiseUrlError(wrong.to_owned())));
         }
     }
 }

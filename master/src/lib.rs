@@ -23,14 +23,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use volcanion_common::net::listen::{self, ListenError};
-use volcanion_common::registry::{Registry, RegistryError};
+use volcanion_common::registry::{Candidate, Registry, RegistryError};
 
-pub use config::Config;
+pub use config::{AdvertiseUrl, Config};
 use fleet::Agents;
 use fleet::dial::Dialer;
+use leader::{Campaigner, Office, World};
 use run::table::Runs;
-use run::take_over;
 use store::StoreError;
 
 /// How long runs may take to end, or to be left, once the master is to end.
@@ -66,15 +67,20 @@ pub enum StartError {
 
 /// A master that runs in tasks of this process.
 pub struct Master {
-    runs: Runs,
+    office: Office,
     rest_address: Option<SocketAddr>,
     task: JoinHandle<()>,
 }
 
 impl Master {
-    /// What clients ask of it.
+    /// What clients ask of it in its present term, or while it stands by.
     pub fn runs(&self) -> Runs {
-        self.runs.clone()
+        self.office.runs()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn office(&self) -> Office {
+        self.office.clone()
     }
 
     /// Where REST listens, where it does.
@@ -95,7 +101,8 @@ impl Master {
     }
 }
 
-/// Starts a master: opens the store, takes office, watches the agents, takes up what the last master left, listens. It ends with `stop`.
+/// Starts a master: opens the store, watches the agents, stands for election, listens. Where it is elected at once, it has taken office, and up what the
+/// last master left, before it listens. It ends with `stop`.
 ///
 /// # Errors
 /// It may not or cannot listen; the store or the registry cannot be used.
@@ -104,29 +111,43 @@ pub async fn start(
     registry: Arc<dyn Registry>,
     stop: CancellationToken,
 ) -> Result<Master, StartError> {
-    // The port comes first: a second master on it must not depose the first one.
+    // The port comes first: a second master on it must not stand for election beside the first one.
     let listener = match config.listen {
         Some(address) => Some(bind(&config, address).await?),
         None => None,
     };
     let rest_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let candidate = Candidate { id: Uuid::now_v7().to_string(), rest: config.rest_url(rest_address) };
+    if rest_address.is_some() && candidate.rest.is_none() {
+        tracing::warn!(
+            "this master listens at every address, and says none to the others: they cannot send writes on to it; give --advertise-url"
+        );
+    }
     let store = store::open(&config.store).await?;
     let agents = Agents::watch(&*registry).await?;
-    let epoch = leader::take_office(&*store).await?;
-    let dialer = Dialer::default();
-    let runs = Runs::new(store, agents.clone(), dialer.clone(), Arc::new(config), epoch, stop.clone());
-    take_over::take_over(&runs).await?;
+    let world = World {
+        store: Arc::clone(&store),
+        agents: agents.clone(),
+        dialer: Dialer::default(),
+        config: Arc::new(config),
+        stop: stop.clone(),
+    };
+    let dialer = world.dialer.clone();
+    let (campaigner, office) = Campaigner::begin(world, registry, candidate).await?;
 
+    let mut campaign = JoinSet::new();
+    campaign.spawn(campaigner.stand(RUNS_END_TIMEOUT));
     let mut tasks = JoinSet::new();
     tasks.spawn(fleet::clock::keep_measuring(agents, dialer, stop.clone()));
-    tasks.spawn(watch_office(runs.clone(), stop.clone()));
-    tasks.spawn(forget_old_runs(runs.clone(), stop.clone()));
+    tasks.spawn(forget_old_runs(office.clone(), stop.clone()));
+    tasks.spawn(run::retention::keep_forgetting(office.clone(), stop.clone()));
+    tasks.spawn(store::keep_probing(store, stop.clone()));
     if let Some(listener) = listener {
         tracing::info!(address = rest_address.map(tracing::field::display), "REST listens");
-        tasks.spawn(serve(listener, runs.clone(), stop.clone()));
+        tasks.spawn(serve(listener, office.clone(), stop.clone()));
     }
-    let task = tokio::spawn(supervise(runs.clone(), tasks, stop));
-    Ok(Master { runs, rest_address, task })
+    let task = tokio::spawn(supervise(campaign, tasks, stop));
+    Ok(Master { office, rest_address, task })
 }
 
 async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -135,15 +156,18 @@ async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener, Start
 }
 
 /// Waits for the end, or for a task that broke, and brings everything to its end.
-async fn supervise(runs: Runs, mut tasks: JoinSet<()>, stop: CancellationToken) {
+async fn supervise(mut campaign: JoinSet<()>, mut tasks: JoinSet<()>, stop: CancellationToken) {
     let _ends_all = stop.clone().drop_guard();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
+            Some(ended) = campaign.join_next() => raise(ended),
             Some(ended) = tasks.join_next() => raise(ended),
         }
     }
-    runs.wind_up(RUNS_END_TIMEOUT).await;
+    while let Some(ended) = campaign.join_next().await {
+        raise(ended);
+    }
     let rest = async {
         while let Some(ended) = tasks.join_next().await {
             raise(ended);
@@ -163,24 +187,19 @@ fn raise(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn watch_office(runs: Runs, stop: CancellationToken) {
-    let shared = &runs.shared;
-    leader::watch_office(&*shared.store, shared.epoch, &shared.deposed, &stop).await;
-}
-
-async fn forget_old_runs(runs: Runs, stop: CancellationToken) {
+async fn forget_old_runs(office: Office, stop: CancellationToken) {
     let mut every = tokio::time::interval(FORGET_EVERY);
     while stop.run_until_cancelled(every.tick()).await.is_some() {
-        runs.forget_old();
+        office.runs().forget_old();
     }
 }
 
-async fn serve(listener: TcpListener, runs: Runs, stop: CancellationToken) {
+async fn serve(listener: TcpListener, office: Office, stop: CancellationToken) {
     let address = match listener.local_addr() {
         Ok(address) => address,
         Err(error) => return tracing::error!(%error, "the REST listener is gone"),
     };
-    let router = expose::rest::router(expose::rest::RestState::new(runs, address, stop.clone()));
+    let router = expose::rest::router(expose::rest::RestState::new(office, address, stop.clone()));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
     if let Err(error) = served {

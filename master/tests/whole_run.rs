@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use axum::Router;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -14,11 +15,13 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use volcanion_agent::Agent;
 use volcanion_common::ids::RunId;
 use volcanion_common::plan::document;
 use volcanion_common::registry::local::LocalRegistry;
+use volcanion_common::registry::{Candidacy, Candidate, Fleet, Member, Membership, Registry, RegistryError};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::units::Micros;
 use volcanion_common::view::{ErrorCode, Metrics, RunStatus, StopReason};
@@ -101,10 +104,20 @@ impl Cluster {
     }
 
     async fn master(&self, store: StoreUrl) -> (Master, CancellationToken) {
+        self.master_of(self.registry.clone(), store).await
+    }
+
+    /// A master that is elected whoever else is.
+    async fn master_elected_apart(&self, store: StoreUrl) -> (Master, CancellationToken) {
+        let registry = OwnElection { fleet: Arc::clone(&self.registry), election: LocalRegistry::new() };
+        self.master_of(Arc::new(registry), store).await
+    }
+
+    async fn master_of(&self, registry: Arc<dyn Registry>, store: StoreUrl) -> (Master, CancellationToken) {
         let stop = CancellationToken::new();
         let stop_runs_on_exit = !store.is_durable();
         let config = Config { store, stop_runs_on_exit, ..Config::embedded(self.key.clone()) };
-        let master = volcanion_master::start(config, self.registry.clone(), stop.clone()).await.unwrap();
+        let master = volcanion_master::start(config, registry, stop.clone()).await.unwrap();
         (master, stop)
     }
 
@@ -113,6 +126,27 @@ impl Cluster {
         for agent in self.agents {
             tokio::time::timeout(LIMIT, agent.stopped()).await.unwrap().unwrap();
         }
+    }
+}
+
+/// Agents as the cluster has them, and an election of one's own: as for a master whose registry has elected another behind its back.
+struct OwnElection {
+    fleet: Arc<LocalRegistry>,
+    election: LocalRegistry,
+}
+
+#[async_trait]
+impl Registry for OwnElection {
+    async fn join(&self, member: Member) -> Result<Box<dyn Membership>, RegistryError> {
+        self.fleet.join(member).await
+    }
+
+    async fn watch(&self) -> Result<watch::Receiver<Fleet>, RegistryError> {
+        self.fleet.watch().await
+    }
+
+    async fn campaign(&self, candidate: Candidate) -> Result<Box<dyn Candidacy>, RegistryError> {
+        self.election.campaign(candidate).await
     }
 }
 
@@ -287,7 +321,7 @@ async fn a_second_master_deposes_the_first_and_counts_on() {
     let (first, stop_first) = cluster.master(store.clone()).await;
     let run = start(&first.runs(), target.closed_loop(4)).await;
     until_answered(&target, 100).await;
-    let (second, stop_second) = cluster.master(store).await;
+    let (second, stop_second) = cluster.master_elected_apart(store).await;
     let metrics = end_of(&second.runs(), run).await;
     assert_eq!(metrics.status, Some(RunStatus::Completed));
     check_sums(&second.runs(), run, &metrics, &target).await;
@@ -340,6 +374,8 @@ async fn a_run_whose_agents_went_with_its_master_is_ended_by_the_next() {
     until_answered(&target, 50).await;
     stop.cancel();
     tokio::time::timeout(LIMIT, first.stopped()).await.unwrap();
+    // Nobody takes their last words.
+    cluster.end().await;
 
     let others = Cluster::start(1).await;
     let (second, stop) = others.master(store).await;
@@ -350,5 +386,4 @@ async fn a_run_whose_agents_went_with_its_master_is_ended_by_the_next() {
     stop.cancel();
     tokio::time::timeout(LIMIT, second.stopped()).await.unwrap();
     others.end().await;
-    cluster.stop_agents.cancel();
 }

@@ -10,16 +10,24 @@ use volcanion_common::series::{Outcome, Series};
 use volcanion_common::telemetry::prometheus::{Family, encode};
 use volcanion_common::view::AgentView;
 
-use crate::run::table::RunTotals;
+use crate::run::table::{RunTotals, StoreState};
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = volcanion_common::telemetry::prometheus::CONTENT_TYPE;
 
 /// Everything that is shown, in Prometheus' text format.
-pub fn text(runs: &[RunTotals], agents: &[AgentView]) -> Vec<u8> {
+pub fn text(runs: &[RunTotals], agents: &[AgentView], store: StoreState) -> Vec<u8> {
     let mut families = request_families(runs);
     families.extend(scenario_families(runs));
     families.extend(master_families(runs, agents));
+    families.extend(store_families(store));
+    encode(families)
+}
+
+/// What a master shows that does not lead: no run, and nothing that the leader shows.
+pub fn standby_text(store: StoreState) -> Vec<u8> {
+    let mut families = vec![leads(false), build_info()];
+    families.extend(store_families(store));
     encode(families)
 }
 
@@ -111,6 +119,7 @@ fn master_families(runs: &[RunTotals], agents: &[AgentView]) -> Vec<Family> {
             runs.iter().map(|run| run.view.status.name())
         }),
         by_label("volcanion_agents", "Registered agents.", "state", agents.iter().map(|agent| &*agent.state)),
+        leads(true),
         build_info(),
     ]
 }
@@ -119,6 +128,26 @@ fn gauge(name: &str, help: &str, value: f64) -> Family {
     let mut family = Family::gauge(name, help);
     family.add(&[], value);
     family
+}
+
+fn leads(leads: bool) -> Family {
+    gauge(
+        "volcanion_leader",
+        "1 on the master that leads, 0 on one that stands by.",
+        f64::from(u8::from(leads)),
+    )
+}
+
+/// Each master says how the store looks from where it is.
+fn store_families(store: StoreState) -> [Family; 2] {
+    let up = f64::from(u8::from(store.works));
+    let help = "1 while the store works; 0 while what is to be kept waits for it.";
+    let mut failures = Family::counter(
+        "volcanion_store_failures_total",
+        "Uses of the store that failed because it did not work.",
+    );
+    failures.add(&[], store.failures as f64);
+    [gauge("volcanion_store_up", help, up), failures]
 }
 
 fn build_info() -> Family {

@@ -77,6 +77,7 @@ impl From<StoreError> for MasterError {
                 format!("`{cursor}` is not a cursor; take it from the page before, or leave it away"),
             )]),
             StoreError::Fenced { .. } => Self::new(ErrorCode::NoLeader, error.to_string()),
+            StoreError::Unavailable(_) => Self::new(ErrorCode::StoreUnavailable, error.to_string()),
             error => Self::internal(error.to_string()),
         }
     }

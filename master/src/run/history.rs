@@ -36,7 +36,8 @@ impl Runs {
     pub async fn intervals(&self, id: RunId, window: Window) -> Result<Vec<IntervalView>, MasterError> {
         let plan = self.plan_of(id).await?;
         let step = window.step.as_deref().map(|name| step_named(&plan, name)).transpose()?;
-        let (mut rows, mut views, mut after) = (Rows::new(window.every), Vec::new(), None);
+        let (mut rows, mut views, mut after) =
+            (Rows::new(window.every, window.from.unwrap_or(RunTime::START)), Vec::new(), None);
         loop {
             let (parts, next) = self.shared.store.history(id, window.from, window.to, after).await?;
             let plan = Arc::clone(&plan);
@@ -55,7 +56,11 @@ impl Runs {
             if so_far.len() > ROWS_MAX {
                 return Err(too_many_rows());
             }
-            let Some(rest) = rest else { return Ok(so_far) };
+            let Some(rest) = rest else {
+                // Half a history would look like a whole one: the run may have been forgotten meanwhile.
+                self.run(id).await?;
+                return Ok(so_far);
+            };
             (rows, views, after) = (rest, so_far, next);
         }
     }

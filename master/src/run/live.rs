@@ -1,7 +1,7 @@
 //! One run as its readers see it now: its newest view, metrics and totals, and its events in order.
 //!
 //! Takes what the run's driver publishes; gives it to any number of readers without ever waiting for one. Invariants: event ids
-//! begin at 1 and have no gaps; the history is bounded (old snapshots leave first); nothing follows the end.
+//! ascend over all masters that a run ever has (from 1 under the first one, from its epoch × 10⁹ under each that takes the run up) and have no gaps under one; the history is bounded (old snapshots leave first); nothing follows the end.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use std::time::Instant;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 use volcanion_common::delta::Delta;
+use volcanion_common::ids::Epoch;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{Metrics, RunView};
@@ -19,7 +20,7 @@ use crate::store;
 /// What happened to a run, for its readers.
 #[derive(Clone, Debug)]
 pub struct RunEvent {
-    /// From 1, without gaps.
+    /// Ascends; without gaps under one master.
     pub id: u64,
     /// What.
     pub kind: RunEventKind,
@@ -43,6 +44,9 @@ pub type RunEvents = BoxStream<'static, RunEvent>;
 
 /// Most events that a run's history holds.
 const HISTORY_MAX: usize = 256;
+/// A master that takes a run up counts its events from its epoch times this on: more than any run has, and epochs only rise. So an id of an
+/// earlier master is lower than each of a later one's.
+const IDS_OF_A_TERM: u64 = 1_000_000_000;
 
 /// A run's newest state and its events. Shared by its driver, which publishes, and its readers.
 pub struct Live {
@@ -74,8 +78,17 @@ pub(super) fn nothing_measured(view: &RunView) -> Metrics {
 }
 
 impl Live {
-    /// A run that has just been made or taken over.
+    /// A run that has just been made.
     pub fn new(view: RunView, plan: Arc<ValidPlan>) -> Arc<Self> {
+        Self::counting_from(0, view, plan)
+    }
+
+    /// A run that another master left, taken up under this epoch.
+    pub fn taken_up(view: RunView, plan: Arc<ValidPlan>, epoch: Epoch) -> Arc<Self> {
+        Self::counting_from(epoch.0.saturating_mul(IDS_OF_A_TERM), view, plan)
+    }
+
+    fn counting_from(newest: u64, view: RunView, plan: Arc<ValidPlan>) -> Arc<Self> {
         let metrics = Arc::new(nothing_measured(&view));
         let state = State {
             view,
@@ -85,7 +98,7 @@ impl Live {
             is_closed: false,
             history: VecDeque::with_capacity(HISTORY_MAX),
         };
-        Arc::new(Self { plan, state: Mutex::new(state), newest: watch::Sender::new(0) })
+        Arc::new(Self { plan, state: Mutex::new(state), newest: watch::Sender::new(newest) })
     }
 
     /// The run's own copy of its plan.
@@ -168,8 +181,8 @@ impl Live {
         self.push(&mut state, RunEventKind::End(metrics));
     }
 
-    /// The events after the one with the id `after`; without it (or with one that this master never gave) from the states, warnings and
-    /// the newest snapshot on. A reader that falls behind the history goes on with the newest snapshot.
+    /// The events after the one with the id `after`; without it, with one of an earlier master, or with one that nobody ever gave, from the
+    /// states, warnings and the newest snapshot on. A reader that falls behind the history goes on with the newest snapshot.
     pub fn events(self: &Arc<Self>, after: Option<u64>) -> RunEvents {
         let newest = *self.newest.borrow();
         let (last, caught_up_at) = match after.filter(|id| *id <= newest) {
@@ -330,7 +343,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_id_of_another_master_begins_anew() {
+    async fn ids_go_on_where_another_master_takes_the_run_up() {
+        let first = live();
+        (1..=5).for_each(|n| snapshot(&first, n));
+        let seen: Vec<u64> = first.events(None).take(1).map(|event| event.id).collect().await;
+        assert_eq!(seen, [5]);
+        let second = Live::taken_up(any_view(RunStatus::Running), Arc::new(any_plan()), Epoch(2));
+        second.publish_warning(WarningView::default());
+        (5..=7).for_each(|n| snapshot(&second, n));
+        let third = Live::taken_up(any_view(RunStatus::Running), Arc::new(any_plan()), Epoch(3));
+        snapshot(&third, 8);
+        end(&third);
+        let after = |live: &Arc<Live>, id| live.events(Some(id)).map(|event| event.id);
+        let ids: Vec<u64> = after(&second, 5).take(2).collect().await;
+        assert_eq!(ids, [2_000_000_001, 2_000_000_004], "the warning, and the newest snapshot");
+        let ids: Vec<u64> = after(&third, 2_000_000_004).collect().await;
+        assert_eq!(ids, [3_000_000_001, 3_000_000_002, 3_000_000_003]);
+    }
+
+    #[tokio::test]
+    async fn an_id_that_nobody_gave_begins_anew() {
         let live = live();
         snapshot(&live, 1);
         assert_eq!(live.events(Some(900)).next().await.unwrap().id, 1);

@@ -9,7 +9,9 @@ mod levels;
 pub mod live;
 pub mod machine;
 mod plans;
+pub(crate) mod retention;
 mod start;
+mod stored;
 pub mod table;
 pub(crate) mod take_over;
 #[cfg(test)]

@@ -107,6 +107,7 @@ fn new_record(id: PlanId, plan: &ValidPlan, reservation: &Reservation) -> RunRec
         agents: Vec::new(),
         next_part: 1,
         changes: Vec::new(),
+        moves: Vec::new(),
     }
 }
 

@@ -1,8 +1,8 @@
-//! The table of runs: everything that REST and the command line ask of a master, behind one cloneable handle.
+//! The table of runs: everything that REST and the command line ask of a master in one term of its, behind one cloneable handle.
 //!
 //! Plans go straight to the store. A run that is going (or ended a few minutes ago) is answered from its [`Live`], any other from
-//! the store. Invariants: a run is in the store before its driver begins; what is answered twice under one idempotency key is one run;
-//! a master that was deposed changes nothing any more.
+//! the store. A master that does not lead has a table too, one that stays empty. Invariants: a run is in the store before its driver begins; what is
+//! answered twice under one idempotency key is one run; in a term that is over, has not begun or is not to be, nothing is changed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +24,8 @@ pub use super::adjust::Adjustment;
 use super::driver::{self, RunContext};
 pub use super::error::MasterError;
 pub use super::history::{ROWS_MAX, Window};
-use super::live;
 pub use super::live::{Live, RunEvent, RunEventKind, RunEvents};
+pub use super::retention::StoreState;
 pub use super::start::RUNS_GOING_MAX;
 use crate::config::Config;
 use crate::fleet::Agents;
@@ -39,20 +39,20 @@ pub const ENDED_KEPT: Duration = Duration::from_secs(600);
 /// How long a stop waits for the run's end before it answers `stopping`.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// Everything that clients ask of a master. Cheap to clone.
+/// Everything that clients ask of a master in one term, or while it does not lead. Cheap to clone.
 #[derive(Clone)]
 pub struct Runs {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// What the table and its drivers share.
+/// What the table and its drivers share in one term.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) agents: Agents,
     pub(crate) dialer: Dialer,
     pub(crate) config: Arc<Config>,
     pub(crate) epoch: Epoch,
-    /// Cancelled when the store says that another master leads.
+    /// Cancelled when this term is over: another master leads, or may. Never to be undone; the next term has a table of its own.
     pub(crate) deposed: CancellationToken,
     /// Cancelled when this master is to end.
     pub(crate) stop: CancellationToken,
@@ -125,6 +125,21 @@ impl Runs {
         }
     }
 
+    /// The table of a master that does not lead: it reads from the store, and changes nothing.
+    pub(crate) fn standing_by(
+        store: Arc<dyn Store>,
+        agents: Agents,
+        dialer: Dialer,
+        config: Arc<Config>,
+        stop: CancellationToken,
+    ) -> Self {
+        // No master ever has this epoch, so the store would take nothing under it either.
+        let runs = Self::new(store, agents, dialer, config, Epoch(0), stop);
+        runs.shared.deposed.cancel();
+        runs.taken_over();
+        runs
+    }
+
     /// Stops a run, and waits a few seconds for its end. A cancelled run is answered as it is.
     ///
     /// # Errors
@@ -176,30 +191,27 @@ impl Runs {
         Ok(self.shared.store.runs(&filter).await?)
     }
 
-    /// A run's metrics: merged live, at most an interval old, while it goes; the final ones once it ended.
+    /// A run's metrics: merged live, at most an interval old, while it goes; the final ones once it ended. Of a run that goes under another
+    /// master, those up to its last durable part.
     ///
     /// # Errors
     /// There is no such run.
     pub async fn metrics(&self, id: RunId) -> Result<Arc<Metrics>, MasterError> {
-        if let Some(live) = self.live(id) {
-            return Ok(live.metrics());
+        match self.live(id) {
+            Some(live) => Ok(live.metrics()),
+            None => self.stored_metrics(id).await,
         }
-        if let Some(metrics) = self.shared.store.metrics(id).await? {
-            return Ok(Arc::new(metrics));
-        }
-        let view = self.run(id).await?;
-        Ok(Arc::new(live::nothing_measured(&view)))
     }
 
     /// A run's events in order, after the one with the id `after`, until its end.
     ///
     /// # Errors
-    /// There is no such run.
+    /// There is no such run; it goes, but not under this master.
     pub async fn events(&self, id: RunId, after: Option<u64>) -> Result<RunEvents, MasterError> {
         if let Some(live) = self.live(id) {
             return Ok(live.events(after));
         }
-        let (view, metrics) = (self.run(id).await?, self.metrics(id).await?);
+        let (view, metrics) = (self.ended_run(id).await?, self.metrics(id).await?);
         let first = after.map_or(1, |id| id.saturating_add(1));
         let events = [RunEventKind::State(view), RunEventKind::End(metrics)];
         let events = events.into_iter().zip(first..).map(|(kind, id)| RunEvent { id, kind });
@@ -237,18 +249,13 @@ impl Runs {
         totals
     }
 
-    /// Whether writes can be served.
+    /// Whether this master serves writes.
     ///
     /// # Errors
-    /// Another master leads, or this one is still taking over or already ending.
+    /// It does not lead, or is still taking over or already ending; the store does not work.
     pub fn check_ready(&self) -> Result<(), MasterError> {
-        let not_now = |detail: &str| Err(MasterError::new(ErrorCode::NoLeader, detail));
-        if self.shared.is_taking_over.load(Ordering::Acquire) {
-            return not_now(
-                "this master is taking up the runs that the last one left; try again in a moment",
-            );
-        }
-        self.check_leading()
+        self.check_leading()?;
+        self.check_store()
     }
 
     /// How many runs are going.
@@ -273,10 +280,11 @@ impl Runs {
 
     /// Shows a run that nobody drives.
     #[cfg(test)]
-    pub(crate) fn adopt(&self, live: Arc<Live>) {
+    pub(crate) fn adopt(&self, live: Arc<Live>) -> mpsc::Receiver<AdjustRequest> {
         let run = RunId(live.view().id);
-        let (adjusts, _) = mpsc::channel(1);
+        let (adjusts, asked) = mpsc::channel(1);
         self.table().insert(run, Entry { live, stop: CancellationToken::new(), adjusts });
+        asked
     }
 
     /// Forgets runs whose time is over; called now and then.
@@ -306,13 +314,29 @@ impl Runs {
         }
     }
 
-    pub(super) fn check_leading(&self) -> Result<(), MasterError> {
-        if self.shared.deposed.is_cancelled() {
-            let detail = "another master leads since; ask that one";
-            return Err(MasterError::new(ErrorCode::NoLeader, detail));
+    /// Has every driver leave its run as it is, because another master leads or may, and waits for them, but not longer than `most`.
+    pub(crate) async fn leave(&self, most: Duration) {
+        self.shared.deposed.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(most, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "some drivers did not leave their runs in time; the store takes nothing of them any more"
+            );
         }
+    }
+
+    pub(super) fn check_leading(&self) -> Result<(), MasterError> {
+        let not_now = |detail: &str| Err(MasterError::new(ErrorCode::NoLeader, detail));
         if self.shared.stop.is_cancelled() {
-            return Err(MasterError::new(ErrorCode::NoLeader, "this master is ending"));
+            return not_now("this master is ending; ask another one, or the next one in a moment");
+        }
+        if self.shared.deposed.is_cancelled() {
+            return not_now("this master does not lead, and knows none that does; try again in a moment");
+        }
+        if self.shared.is_taking_over.load(Ordering::Acquire) {
+            return not_now(
+                "this master is taking up the runs that the last one left; try again in a moment",
+            );
         }
         Ok(())
     }

@@ -42,11 +42,16 @@ async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
     }
 }
 
-async fn taken_up(runs: &Runs, id: RunId, record: RunRecord) -> Result<(Arc<Live>, TakenUp), MasterError> {
+/// All that the next master begins with.
+pub(super) async fn taken_up(
+    runs: &Runs,
+    id: RunId,
+    record: RunRecord,
+) -> Result<(Arc<Live>, TakenUp), MasterError> {
     let shared = &runs.shared;
     let plan = Arc::new(plan_of_record(&record)?);
     let total = shared.store.total(id).await?;
-    let live = Live::new(record.view.clone(), Arc::clone(&plan));
+    let live = Live::taken_up(record.view.clone(), Arc::clone(&plan), shared.epoch);
     let run = NewRun {
         run: id,
         epoch: shared.epoch,

@@ -1,5 +1,6 @@
 //! The table over a real store, with agents that do not answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use volcanion_common::ids::{Incarnation, PlanId, RunId};
+use volcanion_common::ids::{AgentId, Incarnation, PlanId, RunId};
 use volcanion_common::plan::document;
 use volcanion_common::registry::{Fleet, Member, MemberState};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::view::{ErrorCode, RunStatus};
 
-use super::table::{Adjustment, PlanPage, RunEventKind, RunFilter, Runs, Window};
+use super::table::{Adjustment, Live, PlanPage, RunEventKind, RunFilter, Runs, Window};
 use crate::config::Config;
 use crate::fleet::Agents;
 use crate::fleet::dial::Dialer;
@@ -30,7 +31,7 @@ struct Desk {
 }
 
 /// Agents of these names, at a port where nobody listens.
-async fn desk(agents: &[&str]) -> Desk {
+pub(crate) fn members_named(names: &[&str]) -> BTreeMap<AgentId, Member> {
     let member = |id: &&str| Member {
         id: (*id).into(),
         incarnation: Incarnation(7),
@@ -43,7 +44,12 @@ async fn desk(agents: &[&str]) -> Desk {
         requests_per_s: None,
         state: MemberState::Ready,
     };
-    let members = agents.iter().map(member).map(|member| (member.id.clone(), member)).collect();
+    names.iter().map(member).map(|member| (member.id.clone(), member)).collect()
+}
+
+/// A table over such agents.
+async fn desk(agents: &[&str]) -> Desk {
+    let members = members_named(agents);
     let fleet = watch::Sender::new(Fleet { members: Arc::new(members), connected: true });
     let store = store::open(&StoreUrl::Memory).await.unwrap();
     let epoch = store.raise_epoch().await.unwrap();
@@ -259,4 +265,22 @@ async fn a_level_that_is_changed_before_the_start_is_kept_and_shown() {
     assert_eq!(runs.stop_run(run).await.unwrap().levels, changed.levels);
     assert_eq!(runs.adjust_run(run, to(6)).await.unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(runs.adjust_run(RunId::new(), to(6)).await.unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_change_that_the_store_does_not_take_is_told_as_the_stores_fault() {
+    let Desk { runs, .. } = desk(&["a"]).await;
+    let plan = json!({
+        "name": "led", "target": "http://127.0.0.1:9",
+        "scenarios": { "s": { "executor": "externally-controlled", "vus": 2, "max_vus": 8, "duration": "1m", "steps": [{ "get": "/" }] } },
+    });
+    let plan = document::from_json(&plan).unwrap().plan;
+    let live = Live::new(any_view(RunStatus::Running), Arc::new(plan));
+    let run = RunId(live.view().id);
+    // What a driver does whose store does not answer: it takes the request and keeps it.
+    let _waiting = runs.adopt(live);
+    let wanted = Adjustment { vus: Some(5), ..Adjustment::default() };
+    let refused = runs.adjust_within(run, wanted, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::StoreUnavailable);
+    assert!(refused.detail.contains("holds once it does"), "{refused}");
 }

@@ -10,8 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use futures_util::{FutureExt, Stream};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
@@ -19,8 +19,10 @@ use volcanion_common::ids::RunId;
 use volcanion_common::view::ErrorCode;
 
 use super::RestState;
+use super::forward;
 use super::ids::RunAt;
 use super::problem::{Refusal, Refused};
+use crate::leader::Leader;
 use crate::run::live::{RunEvent, RunEventKind};
 
 /// A comment is sent after so long without an event, so that proxies keep the connection and the death of a client is noticed.
@@ -31,7 +33,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(super) struct EventView {
     /// `snapshot` (metrics), `state` (a run), `warning`, or `end` (metrics; nothing follows).
     pub(super) event: &'static str,
-    /// From 1, without gaps.
+    /// Ascends; from 1 without gaps unless another master takes the run over.
     pub(super) id: u64,
     /// What the event is about.
     pub(super) data: Value,
@@ -49,6 +51,7 @@ pub(super) struct EventView {
         (status = 204, description = "`Last-Event-ID` was the last of the run: nothing follows, do not come back"),
         (status = 404, response = Refused),
         (status = 429, response = Refused),
+        (status = 503, response = Refused),
     )
 )]
 pub(super) async fn events(
@@ -59,14 +62,14 @@ pub(super) async fn events(
     let place = place(&state)?;
     // What is no id of ours is as good as none: the stream begins anew.
     let after = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let mut events = open(&state, id, after).await?;
+    let mut events = open(&state, id, after, &headers).await?;
     let first = events.next().now_or_never();
     if matches!(first, Some(None)) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let stream = stream::iter(first.flatten()).chain(events).map(move |event| {
         let _held_until_the_stream_ends = &place;
-        Ok::<_, Infallible>(sse_event(&event))
+        Ok::<_, Infallible>(sse_event(event))
     });
     let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // nginx and its like pass events on at once.
@@ -87,43 +90,45 @@ pub(super) fn place(state: &RestState) -> Result<OwnedSemaphorePermit, Refusal> 
     })
 }
 
-/// A run's events until its end, or until the master stops.
+/// A run's events until its end, or until the master stops: from here, or passed on from the leader.
 ///
 /// # Errors
-/// There is no such run, or the master is ending.
+/// There is no such run, or no leader for one that goes, or the master is ending.
 pub(super) async fn open(
     state: &RestState,
     id: RunId,
     after: Option<u64>,
-) -> Result<BoxStream<'static, RunEvent>, Refusal> {
+    headers: &HeaderMap,
+) -> Result<BoxStream<'static, EventView>, Refusal> {
     if state.stop.is_cancelled() {
         return Err(Refusal::new(ErrorCode::NoLeader, "this master is ending"));
     }
-    let events = state.runs.events(id, after).await?;
-    Ok(until_stopped(events, state.stop.clone()).boxed())
+    let views = match state.office.runs().events(id, after).await {
+        Ok(events) => events.map(|event| view(&event)).boxed(),
+        Err(error) if error.code == ErrorCode::NoLeader && state.office.leader() != Leader::Here => {
+            forward::events(state, id, after, headers).await?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(views.take_until(state.stop.clone().cancelled_owned()).boxed())
 }
 
-fn until_stopped(
-    events: impl Stream<Item = RunEvent> + Send + 'static,
-    stop: tokio_util::sync::CancellationToken,
-) -> impl Stream<Item = RunEvent> + Send + 'static {
-    events.take_until(stop.cancelled_owned())
-}
+/// The names of all events.
+pub(super) const NAMES: [&str; 4] = ["snapshot", "state", "warning", "end"];
 
-/// The event's name and what it is about.
-pub(super) fn view(event: &RunEvent) -> EventView {
+fn view(event: &RunEvent) -> EventView {
+    let [snapshot, state, warning, end] = NAMES;
     let (name, data) = match &event.kind {
-        RunEventKind::Snapshot(metrics) => ("snapshot", serde_json::to_value(metrics)),
-        RunEventKind::State(run) => ("state", serde_json::to_value(run)),
-        RunEventKind::Warning(warning) => ("warning", serde_json::to_value(warning)),
-        RunEventKind::End(metrics) => ("end", serde_json::to_value(metrics)),
+        RunEventKind::Snapshot(metrics) => (snapshot, serde_json::to_value(metrics)),
+        RunEventKind::State(run) => (state, serde_json::to_value(run)),
+        RunEventKind::Warning(about) => (warning, serde_json::to_value(about)),
+        RunEventKind::End(metrics) => (end, serde_json::to_value(metrics)),
     };
     // Views are made of text, numbers and maps with text keys: they have a JSON form.
     EventView { event: name, id: event.id, data: data.unwrap_or_default() }
 }
 
-fn sse_event(event: &RunEvent) -> Event {
-    let EventView { event, id, data } = view(event);
+fn sse_event(EventView { event, id, data }: EventView) -> Event {
     // JSON in one line holds no line break.
     Event::default().event(event).id(id.to_string()).data(data.to_string())
 }

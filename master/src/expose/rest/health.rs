@@ -2,14 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::{Refusal, Refused};
+use super::{RestState, forward};
 use crate::expose::prometheus;
-use crate::run::table::Runs;
+use crate::leader::{Leader, Office};
 
 /// How the master is.
 #[derive(Serialize, ToSchema)]
@@ -18,11 +19,16 @@ pub(super) struct Health {
     status: &'static str,
     /// The program's version.
     version: &'static str,
-    /// Whether writes can be served.
+    /// Whether writes can be served, here or by the leader.
     ready: bool,
+    /// `leader`, or `standby`: it answers reads, and sends writes on.
+    role: &'static str,
+    /// Where the leader is reached, for a standby that knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<String>,
     /// Registered agents.
     agents: usize,
-    /// Runs that are going.
+    /// Runs that this master drives.
     active_runs: usize,
 }
 
@@ -30,11 +36,19 @@ pub(super) struct Health {
     get, path = "/health", tag = "health", operation_id = "health", summary = "How the master is; needs no leader",
     responses((status = 200, description = "It answers", body = Health))
 )]
-pub(super) async fn health(State(runs): State<Runs>) -> Json<Health> {
+pub(super) async fn health(State(state): State<RestState>, headers: HeaderMap) -> Json<Health> {
+    let runs = state.office.runs();
+    let (role, leader) = match state.office.leader() {
+        Leader::Here => ("leader", None),
+        Leader::At(leader) => ("standby", Some(leader)),
+        Leader::Hidden | Leader::Nobody => ("standby", None),
+    };
     Json(Health {
         status: "ok",
         version: env!("CARGO_PKG_VERSION"),
-        ready: runs.check_ready().is_ok(),
+        ready: forward::check_ready(&state, &headers).await.is_ok(),
+        role,
+        leader,
         agents: runs.agents().len(),
         active_runs: runs.going(),
     })
@@ -49,23 +63,32 @@ pub(super) async fn livez() -> &'static str {
 }
 
 #[utoipa::path(
-    get, path = "/readyz", tag = "health", operation_id = "readyz", summary = "Writes can be served",
+    get, path = "/readyz", tag = "health", operation_id = "readyz", summary = "Writes can be served: here, or by a leader that is reached",
     responses(
         (status = 200, description = "They can", body = String, content_type = "text/plain"),
         (status = 503, response = Refused),
     )
 )]
-pub(super) async fn readyz(State(runs): State<Runs>) -> Result<&'static str, Refusal> {
-    runs.check_ready()?;
+pub(super) async fn readyz(
+    State(state): State<RestState>,
+    headers: HeaderMap,
+) -> Result<&'static str, Refusal> {
+    forward::check_ready(&state, &headers).await?;
     Ok("ok\n")
 }
 
 #[utoipa::path(
     get, path = "/metrics", tag = "health", operation_id = "prometheus",
-    summary = "The merged truth for Prometheus; an ended run's series leave after 10 minutes",
+    summary = "The merged truth for Prometheus; an ended run's series leave after 10 minutes, a standby has none",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
-pub(super) async fn metrics(State(runs): State<Runs>) -> Response {
-    let text = prometheus::text(&runs.totals(), &runs.agents());
+pub(super) async fn metrics(State(office): State<Office>) -> Response {
+    let runs = office.runs();
+    let store = runs.store_state();
+    let text = match office.leader() {
+        Leader::Here => prometheus::text(&runs.totals(), &runs.agents(), store),
+        // What the leader says is not said twice.
+        Leader::At(_) | Leader::Hidden | Leader::Nobody => prometheus::standby_text(store),
+    };
     ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
 }

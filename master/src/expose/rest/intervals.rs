@@ -18,7 +18,7 @@ use crate::run::table::{Runs, Window};
         ("from" = Option<String>, Query, description = "From this run time on: milliseconds, or with a unit as in `1m30s`"),
         ("to" = Option<String>, Query, description = "Up to this run time"),
         ("step" = Option<String>, Query,
-            description = "The width of the rows, as in `10s` (the run's own intervals where absent); or the name of a step of the plan, whose requests alone are then counted"),
+            description = "The width of the rows, as in `10s`, the first one from `from` on (the run's own intervals where absent; as wide as from `from` to `to`: one row for all of it); or the name of a step of the plan, whose requests alone are then counted"),
         ("every" = Option<String>, Query, description = "The width of the rows, beside the name of a step in `step`"),
     ),
     responses(

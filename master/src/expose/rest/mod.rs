@@ -8,6 +8,7 @@ mod adjust;
 mod agents;
 mod body;
 mod events;
+mod forward;
 mod guard;
 mod health;
 mod ids;
@@ -35,7 +36,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::leader::Office;
 use crate::run::table::Runs;
+use forward::Forwarder;
 use guard::Guard;
 
 /// Most event streams (SSE and WebSocket together) at a time; one more is refused until one ends.
@@ -44,7 +47,8 @@ const STREAMS_MAX: usize = 1_000;
 /// What the routes need.
 #[derive(Clone)]
 pub struct RestState {
-    runs: Runs,
+    office: Office,
+    forwarder: Forwarder,
     guard: Guard,
     /// Ends event streams, so that a stopping master need not wait for their readers.
     stop: CancellationToken,
@@ -54,14 +58,21 @@ pub struct RestState {
 impl RestState {
     /// `listen` is the address that is listened at: on loopback only requests that name the loopback, or this address, are
     /// answered, and none from web pages of elsewhere. `stop` ends the event streams.
-    pub fn new(runs: Runs, listen: SocketAddr, stop: CancellationToken) -> Self {
-        Self { runs, guard: Guard::new(listen), stop, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+    pub(crate) fn new(office: Office, listen: SocketAddr, stop: CancellationToken) -> Self {
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        Self { office, forwarder: Forwarder::default(), guard: Guard::new(listen), stop, streams }
+    }
+}
+
+impl FromRef<RestState> for Office {
+    fn from_ref(state: &RestState) -> Self {
+        state.office.clone()
     }
 }
 
 impl FromRef<RestState> for Runs {
     fn from_ref(state: &RestState) -> Self {
-        state.runs.clone()
+        state.office.runs()
     }
 }
 
@@ -78,6 +89,7 @@ pub fn router(state: RestState) -> Router {
     root.nest("/api", short)
         .merge(documentation)
         .fallback(problem::no_such_path)
+        .layer(middleware::from_fn_with_state(state.clone(), forward::layer))
         .layer(middleware::from_fn(limit::refuse_large))
         .layer(middleware::from_fn_with_state(state.guard.clone(), guard::check))
         .layer(CatchPanicLayer::custom(problem::of_panic))

@@ -46,6 +46,12 @@ impl From<MasterError> for Refusal {
     }
 }
 
+impl From<ProblemDetails> for Refusal {
+    fn from(details: ProblemDetails) -> Self {
+        Self(Box::new(details))
+    }
+}
+
 impl From<Problems> for Refusal {
     fn from(problems: Problems) -> Self {
         Self::invalid(problems.0)
@@ -59,7 +65,12 @@ impl IntoResponse for Refusal {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(detail = %self.0.detail, "a request failed by our fault");
         }
-        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(*self.0)).into_response()
+        let is_over_soon = self.0.error == ErrorCode::NoLeader;
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(*self.0)).into_response();
+        if is_over_soon {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 

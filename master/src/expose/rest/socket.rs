@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +15,6 @@ use super::events::{self, EventView};
 use super::ids::RunAt;
 use super::parameters::Parameters;
 use super::problem::{Refusal, Refused};
-use crate::run::live::RunEvent;
 
 /// A client is asked for a sign of life this often; without one until the next time it is gone.
 const PING: Duration = Duration::from_secs(15);
@@ -35,18 +35,20 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
         (status = 400, response = Refused),
         (status = 404, response = Refused),
         (status = 429, response = Refused),
+        (status = 503, response = Refused),
     )
 )]
 pub(super) async fn socket(
     State(state): State<RestState>,
     RunAt(id): RunAt,
     mut parameters: Parameters,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let after = parameters.value("last_event_id", "the id of an event");
     parameters.finish()?;
     let place = events::place(&state)?;
-    let events = events::open(&state, id, after).await?;
+    let events = events::open(&state, id, after, &headers).await?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| serve(socket, events, place)))
 }
@@ -54,7 +56,7 @@ pub(super) async fn socket(
 /// Until the run's end, the client's, or the master's. A send that fails ends it: then nobody is there to be told.
 async fn serve(
     mut socket: WebSocket,
-    mut events: BoxStream<'static, RunEvent>,
+    mut events: BoxStream<'static, EventView>,
     _place: OwnedSemaphorePermit,
 ) {
     let mut pings = interval_at(Instant::now() + PING, PING);
@@ -96,7 +98,7 @@ async fn serve(
     let _ = timeout(SEND_MAX, closing).await;
 }
 
-fn text(event: &RunEvent) -> Message {
-    // A view has a JSON form, see `events::view`.
-    Message::Text(serde_json::to_string(&events::view(event)).unwrap_or_default().into())
+fn text(event: &EventView) -> Message {
+    // A view is text, a number and JSON.
+    Message::Text(serde_json::to_string(event).unwrap_or_default().into())
 }

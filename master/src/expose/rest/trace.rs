@@ -15,7 +15,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const ID_BYTES_MAX: usize = 128;
 
 /// Gives every answer its request's id and writes one line a request: method, path template, status, duration.
-pub(super) async fn trace(request: Request, next: Next) -> Response {
+pub(super) async fn trace(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = id_of(request.headers());
     let request_id = id.to_str().unwrap_or_default().to_owned();
@@ -26,6 +26,8 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
 
+    // Whoever is asked further hears the same.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let span = tracing::info_span!("request", request_id);
     let mut response = next.run(request).instrument(span).await;
 

@@ -3,6 +3,7 @@
 mod adjust;
 mod agents;
 mod described;
+mod forwarded;
 mod guarded;
 mod inputs;
 mod lists;
@@ -60,7 +61,7 @@ impl Api {
         let config = Config { store, ..Config::embedded(ClusterKey::random()) };
         let master = crate::start(config, Arc::new(LocalRegistry::new()), stop.clone()).await.unwrap();
         let runs = master.runs();
-        let router = router(RestState::new(runs.clone(), address.parse().unwrap(), stop.clone()));
+        let router = router(RestState::new(master.office(), address.parse().unwrap(), stop.clone()));
         Self { router, runs, _stop: stop.drop_guard(), _folder: folder }
     }
 

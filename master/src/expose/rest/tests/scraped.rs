@@ -11,7 +11,7 @@ use volcanion_common::view::{AgentView, Metrics, RunStatus};
 
 use super::Api;
 use crate::expose::prometheus;
-use crate::run::table::RunTotals;
+use crate::run::table::{RunTotals, StoreState};
 use crate::run::tests::{any_plan, any_view};
 
 fn a_run(status: RunStatus) -> RunTotals {
@@ -53,8 +53,9 @@ fn an_agent(state: &str) -> AgentView {
 
 fn scrape() -> String {
     let runs = [a_run(RunStatus::Running), a_run(RunStatus::Completed)];
-    String::from_utf8(prometheus::text(&runs, &[an_agent("ready"), an_agent("ready"), an_agent("draining")]))
-        .unwrap()
+    let agents = [an_agent("ready"), an_agent("ready"), an_agent("draining")];
+    let store = StoreState { works: false, failures: 3 };
+    String::from_utf8(prometheus::text(&runs, &agents, store)).unwrap()
 }
 
 /// The sum over all lines of a name whose labels hold a text.
