@@ -137,6 +137,7 @@ impl World {
             Action::MeasureClock { agent } => self.measure(master, run, &agent),
             Action::Save(save) => self.write(master, run, Write::Save(save)),
             Action::SaveChange(save) => self.write(master, run, Write::Change(save)),
+            Action::SaveMoves(save) => self.write(master, run, Write::Moves(save)),
             Action::Commit(part) => self.write(master, run, Write::Part(part)),
             Action::End(ending) => self.write(master, run, Write::End(ending)),
             Action::Adjusted { .. } => {
@@ -166,6 +167,9 @@ impl World {
     fn check_order(&mut self, run: RunId, agent: &AgentId, order: &Order) {
         let Some(stored) = self.store.runs.get(&run) else { return };
         match order {
+            Order::Move(order) if stored.moves.get(&order.number).map(|kept| &kept.order) != Some(order) => {
+                self.violate(format!("{order:?} was told to {agent} before it was durable"));
+            }
             Order::Ack(seq) => {
                 let member = stored.members.iter().find(|member| member.id == *agent);
                 let state = member.and_then(|m| stored.agents.get(&(m.id.clone(), m.incarnation)));
@@ -298,6 +302,8 @@ impl World {
             Write::Part(part) => Event::CommitFailed { part: part.number, fenced: is_fenced },
             Write::Change(save) if is_ok => Event::ChangeSaved { change: save.change.number },
             Write::Change(save) => Event::ChangeFailed { change: save.change.number, fenced: is_fenced },
+            Write::Moves(save) if is_ok => Event::MovesSaved { batch: save.batch },
+            Write::Moves(save) => Event::MovesFailed { batch: save.batch, fenced: is_fenced },
             Write::Save(save) if is_ok => Event::Saved { save: save.number },
             Write::Save(save) => Event::SaveFailed { save: save.number, fenced: is_fenced },
             Write::End(ending) if is_ok => Event::Saved { save: ending.number },

@@ -31,7 +31,8 @@ pub fn draw(chance: &mut Chance) -> Arc<ValidPlan> {
         "target": "http://127.0.0.1:1",
         "interval": chance.pick(&["500ms", "1s", "1s", "2s"]),
         "load": chance.pick(&["total", "total", "total", "per_agent"]),
-        "on_agent_loss": chance.pick(&["continue", "continue", "continue", "abort"]),
+        "elastic": chance.percent(50),
+        "on_agent_loss": chance.pick(&["continue", "redistribute", "redistribute", "abort"]),
         "scenarios": scenarios,
     });
     let read = document::from_json(&document);

@@ -12,7 +12,7 @@ use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 use volcanion_master::merge::{AgentState, Part};
-use volcanion_master::run::machine::{Ending, NewRun, Save, SaveChange, TakenUp};
+use volcanion_master::run::machine::{Ending, NewRun, PeerMove, Save, SaveChange, SaveMoves, TakenUp};
 
 /// See the module.
 #[derive(Default)]
@@ -34,6 +34,7 @@ pub struct Stored {
     /// The newest total that came with a part, and that part's number.
     pub checkpoint: Option<(u64, Arc<Delta>)>,
     pub changes: BTreeMap<u64, Change>,
+    pub moves: BTreeMap<u64, PeerMove>,
     pub ending: Option<Ending>,
     /// The highest epoch that ever wrote here.
     pub writer: u64,
@@ -45,6 +46,7 @@ pub enum Write {
     Insert(NewRun),
     Save(Save),
     Change(SaveChange),
+    Moves(SaveMoves),
     Part(Arc<Part>),
     End(Box<Ending>),
 }
@@ -55,6 +57,7 @@ impl Write {
             Self::Insert(_) => "insert".to_owned(),
             Self::Save(save) => format!("save {} ({})", save.number, save.status.name()),
             Self::Change(save) => format!("change {}", save.change.number),
+            Self::Moves(save) => format!("{} moves", save.moves.len()),
             Self::Part(part) => {
                 let marks: Vec<String> =
                     part.agents.iter().map(|state| format!("{}:{}", state.agent, state.seq)).collect();
@@ -101,6 +104,9 @@ impl Store {
             Write::Change(save) => {
                 stored.changes.insert(save.change.number, save.change);
             }
+            Write::Moves(save) => {
+                stored.moves.extend(save.moves.iter().map(|kept| (kept.order.number, kept.clone())));
+            }
             Write::Part(part) => stored.append(part),
             Write::End(ending) => {
                 stored.status = ending.status;
@@ -133,6 +139,7 @@ impl Store {
             agents: stored.agents.values().cloned().collect(),
             next_part: stored.parts.last_key_value().map_or(1, |(number, _)| number + 1),
             changes: stored.changes.values().copied().collect(),
+            moves: stored.moves.values().cloned().collect(),
         })
     }
 }
@@ -150,6 +157,7 @@ impl Stored {
             parts: BTreeMap::new(),
             checkpoint: None,
             changes: BTreeMap::new(),
+            moves: BTreeMap::new(),
             ending: None,
             writer: 0,
         }

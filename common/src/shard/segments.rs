@@ -86,6 +86,21 @@ impl Segments {
         after.checked_sub(1).and_then(|i| self.spans.get(i)).map_or(0, |span| self.count_in(span, time_ns))
     }
 
+    /// How many arrivals of any lanes are due in [`from_ns`, `to_ns`), by the rates as they hold here.
+    pub fn count_of(&self, share: &ScenarioShare, from_ns: u64, to_ns: u64) -> u64 {
+        let to_ns = to_ns.min(self.duration.as_nanos());
+        let ends = self.list.iter().skip(1).map(|next| next.from.as_nanos()).chain([u64::MAX]);
+        let counts = self.list.iter().zip(ends).map(|(segment, end_ns)| {
+            let (first_ns, last_ns) = (segment.from.as_nanos().max(from_ns), end_ns.min(to_ns));
+            let before = |time_ns: u64| {
+                let count = segment.profile.count_before(time_ns.saturating_sub(segment.origin.as_nanos()));
+                share.count_below(count)
+            };
+            if first_ns < last_ns { before(last_ns).saturating_sub(before(first_ns)) } else { 0 }
+        });
+        counts.sum()
+    }
+
     /// Owned arrivals that are due before a moment of this span, those of earlier spans included.
     fn count_in(&self, span: &Span, time_ns: u64) -> u64 {
         span.before + self.numbered(span.segment, span.piece, time_ns).saturating_sub(span.skipped)
@@ -173,6 +188,7 @@ mod tests {
         assert_eq!((a.count_before(2_000 * MS), b.count_before(2_000 * MS)), (200, 0));
         assert_eq!((a.count_before(4_000 * MS), b.count_before(4_000 * MS)), (300, 100));
         assert_eq!((a.count_before(u64::MAX), b.count_before(u64::MAX)), (900, 700));
+        assert_eq!(a.count_of(&share(&[1, 3]), 2_000 * MS, 10_000 * MS), 700, "what went");
         // A taker that comes late leaves a hole of the moved lanes only.
         b.moved(ms(8_000), &[1, 3], &[]);
         a.moved(ms(9_000), &[], &[1, 3]);

@@ -46,6 +46,9 @@ pub struct AgentState {
     pub gap: Option<Gap>,
     /// Of a lost agent: its arrivals up to this moment are counted as missed.
     pub missed_to: RunTime,
+    /// Moves of lanes to it that held too late, and whose arrivals of that time are counted as missed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_moves: Vec<u64>,
     /// What it noticed about itself, folded.
     pub warnings: Vec<Warning>,
 }
@@ -95,6 +98,7 @@ impl AgentState {
             last_seq: None,
             gap: None,
             missed_to: RunTime::START,
+            late_moves: Vec::new(),
             warnings: Vec::new(),
         }
     }

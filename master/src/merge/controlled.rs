@@ -7,6 +7,7 @@
 use volcanion_common::plan::{Executor, Level};
 use volcanion_common::session::Change;
 use volcanion_common::shard::ScenarioShare;
+use volcanion_common::shard::holding::Holding;
 use volcanion_common::shard::segments::Segments;
 use volcanion_common::units::{Micros, Rate, RunTime};
 
@@ -18,7 +19,10 @@ const ARRIVALS_OF_A_JOINT: u64 = 2;
 pub struct Controlled {
     start: RunTime,
     duration: Micros,
+    /// The share at the start, and what became of it.
     share: ScenarioShare,
+    holding: Holding,
+    moves: Vec<(Micros, Vec<u32>, Vec<u32>)>,
     first: Level,
     /// Ascending by number.
     changes: Vec<Known>,
@@ -39,8 +43,9 @@ impl Controlled {
     /// Of a scenario that begins at `start`; `None` where its level is the plan's alone.
     pub fn new(executor: &Executor, start: RunTime, share: &ScenarioShare) -> Option<Self> {
         let (first, duration) = (executor.start_level()?, executor.duration());
-        let mut controlled =
-            Self { start, duration, share: share.clone(), first, changes: Vec::new(), segments: None };
+        let (share, holding) = (share.clone(), Holding::new(share));
+        let (moves, changes) = (Vec::new(), Vec::new());
+        let mut controlled = Self { start, duration, share, holding, moves, first, changes, segments: None };
         controlled.segments = controlled.first_segment();
         Some(controlled)
     }
@@ -52,6 +57,22 @@ impl Controlled {
         if let Some(segments) = &mut self.segments {
             push(segments, self.start, &known);
         }
+    }
+
+    /// Lanes go and come from a moment on, whatever the order in which that and the changes are heard of.
+    pub fn moved(&mut self, from: RunTime, release: &[u32], take: &[u32]) {
+        let from = from.since(self.start);
+        self.holding.moved(from, release, take);
+        if let Some(segments) = &mut self.segments {
+            segments.moved(from, release, take);
+        }
+        self.moves.push((from, release.to_vec(), take.to_vec()));
+    }
+
+    /// Arrivals of any lanes in [from, to); `None` for a closed loop.
+    pub fn arrivals_of(&self, lanes: &ScenarioShare, from: RunTime, to: RunTime) -> Option<u64> {
+        let since = |time: RunTime| time.since(self.start).as_nanos();
+        self.segments.as_ref().map(|segments| segments.count_of(lanes, since(from), since(to)))
     }
 
     /// The agent has taken a change, which holds since `from`; whether it is one of this scenario's.
@@ -94,7 +115,8 @@ impl Controlled {
                 most = known.change.level;
             }
         }
-        let joints = if self.share.is_empty() { 0 } else { joints * ARRIVALS_OF_A_JOINT };
+        let has_any = self.holding.pieces().iter().any(|(_, share)| !share.is_empty());
+        let joints = if has_any { joints * ARRIVALS_OF_A_JOINT } else { 0 };
         Some(segments.count_before(time.since(self.start).as_nanos()).saturating_add(joints))
     }
 
@@ -108,12 +130,18 @@ impl Controlled {
                 most = most.max(vus(known.change.level));
             }
         }
-        self.share.count_below(most)
+        most_of(&self.holding, from.since(self.start), to.since(self.start), most)
     }
 
     fn first_segment(&self) -> Option<Segments> {
         match self.first {
-            Level::Rate(rate) => Some(Segments::new(rate, self.duration, &self.share)),
+            Level::Rate(rate) => {
+                let mut segments = Segments::new(rate, self.duration, &self.share);
+                for (from, release, take) in &self.moves {
+                    segments.moved(*from, release, take);
+                }
+                Some(segments)
+            }
             Level::Vus(_) => None,
         }
     }
@@ -123,6 +151,15 @@ impl Controlled {
         self.changes.iter().for_each(|known| push(&mut segments, self.start, known));
         Some(segments)
     }
+}
+
+/// The most of so many numbers that are held at any moment of [from, to).
+pub(super) fn most_of(holding: &Holding, from: Micros, to: Micros, numbers: u64) -> u64 {
+    let pieces = holding.pieces();
+    let ends = pieces.iter().skip(1).map(|(next, _)| *next).chain([Micros(u64::MAX)]);
+    let held = pieces.iter().zip(ends).filter(|((since, _), end)| *end > from && *since < to);
+    let counts = held.map(|((_, share), _)| share.count_below(numbers));
+    counts.max().unwrap_or_else(|| holding.at(from).count_below(numbers))
 }
 
 fn push(segments: &mut Segments, start: RunTime, known: &Known) {

@@ -9,9 +9,11 @@ use volcanion_common::plan::profile::Profile;
 use volcanion_common::plan::{Arrival, Executor, Plan, Scenario, Step};
 use volcanion_common::session::Change;
 use volcanion_common::shard::ScenarioShare;
+use volcanion_common::shard::holding::Holding;
+use volcanion_common::shard::segments::Segments;
 use volcanion_common::units::{Micros, RunTime};
 
-use super::controlled::Controlled;
+use super::controlled::{Controlled, most_of};
 use super::{AgentState, Gap, ScenarioCounts};
 
 /// One agent's plan.
@@ -26,13 +28,13 @@ pub struct Planned {
 struct PlannedScenario {
     start: Micros,
     requests_per_iteration: u64,
-    share: ScenarioShare,
-    /// The arrivals of the whole scenario, where it is an open loop that the plan alone leads.
-    arrivals: Option<Profile>,
+    holding: Holding,
+    /// Its arrivals, where it is an open loop that the plan alone leads.
+    arrivals: Option<Segments>,
     /// What it is led by from outside.
     controlled: Option<Controlled>,
-    /// The most VUs of this share.
-    vus: u64,
+    /// The most VUs of the whole scenario.
+    max_vus: u64,
     /// Arrivals are drawn by chance, so their number is an expectation.
     is_random: bool,
     /// Iterations of this share in all, where the plan fixes them.
@@ -45,6 +47,30 @@ impl Planned {
         let scenarios =
             plan.scenarios.iter().zip(shares).map(|(s, share)| PlannedScenario::new(s, share)).collect();
         Self { scenarios, last_moment: RunTime::START.plus(plan.duration()).plus(plan.graceful_stop()) }
+    }
+
+    /// Lanes of a scenario go and come from a moment of run time on; for each scenario in the order of these moments.
+    pub fn moved(&mut self, scenario: u32, from: RunTime, release: &[u32], take: &[u32]) {
+        let Some(scenario) = self.scenarios.get_mut(scenario as usize) else { return };
+        let since_start = from.since(RunTime::START.plus(scenario.start));
+        scenario.holding.moved(since_start, release, take);
+        if let Some(arrivals) = &mut scenario.arrivals {
+            arrivals.moved(since_start, release, take);
+        }
+        if let Some(controlled) = &mut scenario.controlled {
+            controlled.moved(from, release, take);
+        }
+    }
+
+    /// How many arrivals of any lanes are due in [from, to); 0 for a closed loop.
+    pub fn arrivals_of(&self, scenario: u32, lanes: &[u32], from: RunTime, to: RunTime) -> u64 {
+        let Some(scenario) = self.scenarios.get(scenario as usize) else { return 0 };
+        let lanes = ScenarioShare { lanes: scenario.holding.last().lanes, owned: lanes.to_vec() };
+        if let Some(controlled) = &scenario.controlled {
+            return controlled.arrivals_of(&lanes, from, to).unwrap_or(0);
+        }
+        let since = |time: RunTime| time.since(RunTime::START.plus(scenario.start)).as_nanos();
+        scenario.arrivals.as_ref().map_or(0, |arrivals| arrivals.count_of(&lanes, since(from), since(to)))
     }
 
     /// A change of level was ordered; each once, in the order of their numbers.
@@ -108,7 +134,7 @@ impl Planned {
                         .saturating_add(at_most_requests);
                     estimate |= scenario.is_random;
                 }
-                None => open_ended = open_ended || !scenario.share.is_empty(),
+                None => open_ended = open_ended || scenario.vus_between(from, to) > 0,
             }
         }
         if open_ended {
@@ -145,10 +171,12 @@ impl PlannedScenario {
             start: scenario.start_time,
             requests_per_iteration: scenario.steps.iter().filter(|s| matches!(s, Step::Request(_))).count()
                 as u64,
-            share: share.clone(),
-            arrivals: if controlled.is_none() { Profile::of_arrivals(executor) } else { None },
+            holding: Holding::new(share),
+            arrivals: Profile::of_arrivals(executor)
+                .filter(|_| controlled.is_none())
+                .map(|arrivals| Segments::of(arrivals, share)),
             controlled,
-            vus: share.count_below(executor.max_vus()),
+            max_vus: executor.max_vus(),
             is_random: executor.open_loop().is_some_and(|open| open.arrival == Arrival::Poisson),
             iterations,
         }
@@ -160,9 +188,7 @@ impl PlannedScenario {
             return controlled.arrivals_before(time);
         }
         let since_start = time.since(RunTime::START.plus(self.start));
-        self.arrivals
-            .as_ref()
-            .map(|arrivals| self.share.count_below(arrivals.count_before(since_start.as_nanos())))
+        self.arrivals.as_ref().map(|arrivals| arrivals.count_before(since_start.as_nanos()))
     }
 
     fn is_open(&self) -> bool {
@@ -171,7 +197,11 @@ impl PlannedScenario {
 
     /// The most VUs that it was to have in [from, to).
     fn vus_between(&self, from: RunTime, to: RunTime) -> u64 {
-        self.controlled.as_ref().map_or(self.vus, |controlled| controlled.vus_between(from, to))
+        let of_plan = || {
+            let start = RunTime::START.plus(self.start);
+            most_of(&self.holding, from.since(start), to.since(start), self.max_vus)
+        };
+        self.controlled.as_ref().map_or_else(of_plan, |controlled| controlled.vus_between(from, to))
     }
 
     /// The most iterations that may have gone on between the counts and `to`; `None` where the plan does not say.

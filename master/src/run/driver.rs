@@ -22,7 +22,7 @@ use volcanion_common::view::{LevelView, Metrics, RunStatus, RunView, StopReason}
 
 use super::adjust::AdjustRequest;
 use super::live::Live;
-use super::machine::{Action, Ending, Event, NewRun, NotAdjusted, Now, RunMachine, Save, TakenUp};
+use super::machine::{Action, Ending, Event, NewRun, NotAdjusted, Now, PeerMove, RunMachine, Save, TakenUp};
 use super::table::Shared;
 use super::writer::{self, Write};
 use crate::fleet::choose::Reservation;
@@ -301,6 +301,14 @@ impl Driver {
                     (change.change.number, change.change.level, change.change.at.as_millis_f64());
                 tracing::info!(run_id = %self.context.run, number, %level, at_ms, "the level is to change");
                 self.write(Write::Change(change));
+            }
+            Action::SaveMoves(save) => {
+                for PeerMove { agent, order, .. } in &save.moves {
+                    let (release, take) = (order.release.len(), order.take.len());
+                    let from_ms = order.from.as_millis_f64();
+                    tracing::info!(run_id = %self.context.run, number = order.number, %agent, release, take, from_ms, "lanes are to move");
+                }
+                self.write(Write::Moves(save));
             }
             Action::Adjusted { request, result } => self.adjusted(request, result),
             Action::Commit(part) => self.write(Write::Part(part)),

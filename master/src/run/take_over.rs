@@ -7,9 +7,9 @@ use volcanion_common::view::{Metrics, StopReason};
 
 use super::driver::{self, Begin};
 use super::live::Live;
-use super::machine::{NewRun, TakenUp};
+use super::machine::{NewRun, PeerMove, TakenUp};
 use super::table::{MasterError, Runs, plan_of_record};
-use crate::store::{RunRecord, StoreError};
+use crate::store::{AgentMove, RunRecord, StoreError};
 
 /// Takes up every run that has not ended. Their drivers look for the agents; this returns as soon as each has one.
 ///
@@ -60,6 +60,8 @@ pub(super) async fn taken_up(
         key: shared.config.cluster_key.clone(),
         seed: record.seed,
     };
+    let moves = record.moves.into_iter();
+    let moves = moves.map(|AgentMove { agent, incarnation, order }| PeerMove { agent, incarnation, order });
     let taken = TakenUp {
         run,
         status: record.view.status,
@@ -69,6 +71,7 @@ pub(super) async fn taken_up(
         agents: record.agents,
         next_part: record.next_part,
         changes: record.changes,
+        moves: moves.collect(),
     };
     Ok((live, taken))
 }

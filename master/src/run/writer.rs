@@ -9,10 +9,10 @@ use volcanion_common::delta::Delta;
 use volcanion_common::ids::RunId;
 
 use super::live::Live;
-use super::machine::{Ending, Event, Save, SaveChange};
+use super::machine::{Ending, Event, PeerMove, Save, SaveChange, SaveMoves};
 use super::table::Shared;
 use crate::merge::Part;
-use crate::store::{self, Progress, RunEnd, StoreError};
+use crate::store::{self, AgentMove, Progress, RunEnd, StoreError};
 
 /// How long a write may take; what takes longer is undone by the store and asked for again.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +21,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Write {
     Save(Save),
     Change(SaveChange),
+    Moves(SaveMoves),
     Part(Arc<Part>),
     End(Box<Ending>),
 }
@@ -31,6 +32,7 @@ impl Write {
         match self {
             Self::Save(save) => Event::SaveFailed { save: save.number, fenced },
             Self::Change(save) => Event::ChangeFailed { change: save.change.number, fenced },
+            Self::Moves(save) => Event::MovesFailed { batch: save.batch, fenced },
             Self::Part(part) => Event::CommitFailed { part: part.number, fenced },
             Self::End(ending) => Event::SaveFailed { save: ending.number, fenced },
         }
@@ -40,6 +42,7 @@ impl Write {
         match self {
             Self::Save(save) => Event::Saved { save: save.number },
             Self::Change(save) => Event::ChangeSaved { change: save.change.number },
+            Self::Moves(save) => Event::MovesSaved { batch: save.batch },
             Self::Part(part) => Event::Committed { part: part.number },
             Self::End(ending) => Event::Saved { save: ending.number },
         }
@@ -75,6 +78,13 @@ async fn write_one(shared: &Shared, run: RunId, live: &Live, write: &Write) -> R
         match write {
             Write::Part(part) => store.commit(epoch, run, part).await,
             Write::Change(save) => store.change_run(epoch, run, &save.change, &save.levels).await,
+            Write::Moves(save) => {
+                let moves = save.moves.iter().cloned();
+                let moves: Vec<AgentMove> = moves
+                    .map(|PeerMove { agent, incarnation, order }| AgentMove { agent, incarnation, order })
+                    .collect();
+                store.move_run(epoch, run, &moves).await
+            }
             Write::Save(save) => {
                 let Save { status, start_at_unix_us, stop_reason, .. } = *save;
                 store.update_run(epoch, run, &Progress { status, start_at_unix_us, stop_reason }).await

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use volcanion_common::delta::Delta;
-use volcanion_common::ids::AgentId;
-use volcanion_common::session::{Change, Hello, Order};
+use volcanion_common::ids::{AgentId, Incarnation};
+use volcanion_common::session::{Change, Hello, Move, Order};
 use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{LevelView, Metrics, RunStatus, StopReason};
 
@@ -47,6 +47,8 @@ pub enum Action {
     Save(Save),
     /// Make a change of level durable, then say [`Event::ChangeSaved`](super::Event::ChangeSaved). One of a number that was stored before replaces it.
     SaveChange(SaveChange),
+    /// Make moves of lanes durable in one transaction, then say [`Event::MovesSaved`](super::Event::MovesSaved). One of a number that was stored before replaces it.
+    SaveMoves(SaveMoves),
     /// What became of a request for another level: the levels as they are now, to be shown before the answer.
     Adjusted {
         /// As in [`Event::AdjustRequested`](super::Event::AdjustRequested).
@@ -98,6 +100,26 @@ pub struct SaveChange {
     pub change: Change,
     /// All levels of the run after it.
     pub levels: Vec<LevelView>,
+}
+
+/// Moves of lanes, to be made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaveMoves {
+    /// Names the write in [`Event::MovesSaved`](super::Event::MovesSaved).
+    pub batch: u64,
+    /// Not empty.
+    pub moves: Vec<PeerMove>,
+}
+
+/// A move of lanes, and the process that is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerMove {
+    /// Who.
+    pub agent: AgentId,
+    /// Which process.
+    pub incarnation: Incarnation,
+    /// What it is told.
+    pub order: Move,
 }
 
 /// Why a level was not changed.

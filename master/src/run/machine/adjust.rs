@@ -237,7 +237,7 @@ impl RunMachine {
     }
 
     /// When a scenario starts its last iteration at the latest.
-    fn end_of(&self, scenario: u32) -> RunTime {
+    pub(super) fn end_of(&self, scenario: u32) -> RunTime {
         let scenario = self.plan.scenarios.get(scenario as usize);
         scenario.map_or(RunTime::START, |s| RunTime::START.plus(s.start_time).plus(s.executor.duration()))
     }

@@ -11,6 +11,7 @@ use volcanion_common::session::{Change, Report, Welcome};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 
+use super::action::PeerMove;
 use crate::merge::AgentState;
 
 /// The two clocks at one moment.
@@ -61,6 +62,8 @@ pub struct TakenUp {
     pub next_part: u64,
     /// Every stored change of level, in the order of their numbers.
     pub changes: Vec<Change>,
+    /// Every stored move of lanes, in the order of their numbers.
+    pub moves: Vec<PeerMove>,
 }
 
 /// What happened.
@@ -158,6 +161,18 @@ pub enum Event {
     ChangeFailed {
         /// Its number.
         change: u64,
+        /// Another master has taken office.
+        fenced: bool,
+    },
+    /// Moves of lanes are durable.
+    MovesSaved {
+        /// As in [`SaveMoves`](super::SaveMoves).
+        batch: u64,
+    },
+    /// They are not; they will be sent again.
+    MovesFailed {
+        /// As in [`SaveMoves`](super::SaveMoves).
+        batch: u64,
         /// Another master has taken office.
         fenced: bool,
     },

@@ -12,16 +12,18 @@
 //! - [`Action::Disconnect`] closes after the orders before it went out.
 //! - The registry: at each change of the fleet while `connected`, and once after [`RunMachine::resume`], the driver says of each agent of the run whether its
 //!   entry is there with that incarnation ([`Event::MemberGone`], [`Event::MemberBack`]); repeated ones do no harm.
-//! - One durable write of a kind ([`Action::Save`] or [`Action::End`], [`Action::Commit`], [`Action::SaveChange`]) is asked for at a time; each is answered.
+//! - One durable write of a kind ([`Action::Save`] or [`Action::End`], [`Action::Commit`], [`Action::SaveChange`], [`Action::SaveMoves`]) is asked for at a time; each is answered.
 //!
 //! Invariants: an Ack goes out only for deltas whose commit was confirmed; one commit is in flight at most; final figures hold committed deltas
 //! only; repeated, lost, late and reordered reports change nothing but time; after [`Action::StepDown`] or [`Action::Done`] nothing follows.
 
 mod action;
 mod adjust;
+mod deal;
 mod event;
 mod link;
 mod loss;
+mod moves;
 mod peer;
 mod prepare;
 mod saving;
@@ -47,9 +49,10 @@ use volcanion_common::view::{RunStatus, StopReason};
 use crate::evaluate::Judge;
 pub use crate::merge::Part;
 use crate::merge::complete::{Collector, CommitQueue};
-pub use action::{Action, Ending, NotAdjusted, Save, SaveChange};
+pub use action::{Action, Ending, NotAdjusted, PeerMove, Save, SaveChange, SaveMoves};
 use adjust::Adjusting;
 pub use event::{Event, NewRun, Now, TakenUp};
+use moves::Moving;
 use peer::Peer;
 use saving::Saving;
 
@@ -89,6 +92,7 @@ pub struct RunMachine {
     judge: Judge,
     saving: Saving,
     adjusting: Adjusting,
+    moving: Moving,
     warnings: Vec<WarningView>,
     next_stream: u64,
     /// Intervals are not closed before this time: after a take-over the agents first get a chance to be heard.
@@ -199,6 +203,7 @@ impl RunMachine {
             judge: Judge::new(&plan),
             saving: Saving::default(),
             adjusting: Adjusting::new(run.plan, run.members.len()),
+            moving: Moving::default(),
             warnings: Vec::new(),
             next_stream: 1,
             hold_until_ns: 0,
@@ -243,6 +248,8 @@ impl RunMachine {
             Event::SaveFailed { save, fenced } => self.save_failed(save, fenced),
             Event::ChangeSaved { change } => self.change_saved(change),
             Event::ChangeFailed { change, fenced } => self.change_failed(change, fenced),
+            Event::MovesSaved { batch } => self.moves_saved(batch),
+            Event::MovesFailed { batch, fenced } => self.moves_failed(batch, fenced),
             Event::StopRequested => self.stop_requested(),
             Event::AdjustRequested { request, scenario, level } => {
                 self.adjust_requested(request, scenario, level);
@@ -260,8 +267,7 @@ impl RunMachine {
             Report::Prepared { .. } => self.prepared(i),
             Report::Started { monotonic_ns } => self.started(i, monotonic_ns),
             Report::Adjusted { number, from } => self.adjusted(i, number, from),
-            // Nothing is asked to move yet, so nobody can have moved.
-            Report::Moved(_) => {}
+            Report::Moved(moved) => self.moved(i, moved),
             Report::Delta(frame) => self.frame(i, frame),
             Report::Finished { last_seq } => self.finished(i, last_seq),
             Report::Fault { code, message } => self.fault(i, &code, &message),
@@ -281,6 +287,7 @@ impl RunMachine {
         }
         self.advance_links();
         self.advance_changes();
+        self.advance_moves();
         self.advance_writes();
         self.plan_wake();
     }
@@ -331,7 +338,7 @@ impl RunMachine {
             | Phase::Releasing { deadline_ns } => Some(deadline_ns),
             _ => None,
         };
-        let writes = [self.saving.wake_ns(), self.adjusting.wake_ns()];
+        let writes = [self.saving.wake_ns(), self.adjusting.wake_ns(), self.moving.wake_ns()];
         let due = [phase, self.steady_wake_ns(), self.links_wake_ns()].into_iter().chain(writes);
         // What is due now was done now; a millisecond keeps a mistake here from becoming a busy loop.
         let earliest = self.now.monotonic_ns + 1_000_000;

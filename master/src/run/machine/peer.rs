@@ -15,6 +15,11 @@ use crate::merge::planned::Planned;
 pub(super) struct Peer {
     pub link: Link,
     pub shares: Vec<ScenarioShare>,
+    /// The lanes that it has once every move holds.
+    pub lanes: Vec<ScenarioShare>,
+    pub capacity: f64,
+    /// It is about to leave.
+    pub is_draining: bool,
     pub planned: Planned,
     pub is_prepared: bool,
     /// The registry says that its entry is not there.
@@ -56,7 +61,10 @@ impl Peer {
         Self {
             link: Link::default(),
             planned: Planned::new(plan, &shares),
+            lanes: shares.clone(),
             shares,
+            capacity: member.capacity,
+            is_draining: false,
             is_prepared: false,
             is_gone: false,
             is_release_due: false,

@@ -2,7 +2,7 @@
 //! 30 s without the last Prepared, and the run fails; whoever had prepared is released.
 
 use volcanion_common::ids::{AgentId, Incarnation};
-use volcanion_common::plan::{OnAgentLoss, document};
+use volcanion_common::plan::document;
 use volcanion_common::session::{Order, ShardState, StopWhy, Welcome};
 use volcanion_common::shard::Shard;
 use volcanion_common::units::RunTime;
@@ -19,12 +19,8 @@ const CLOCK_AGAIN_NS: u64 = seconds(2);
 impl RunMachine {
     pub(super) fn warn_of_what_is_not_there(&mut self) {
         if self.plan.elastic {
-            let message = "`elastic: true` is not there yet in this version: agents that join get no part of a running run".to_owned();
-            self.warn("elastic_not_supported", None, message);
-        }
-        if self.plan.on_agent_loss == OnAgentLoss::Redistribute {
-            let message = "`on_agent_loss: redistribute` is not there yet in this version: a lost agent's part is counted as missed, as with `continue`".to_owned();
-            self.warn("redistribute_not_supported", None, message);
+            let message = "`elastic: true` is there in part only in this version: agents that join get no part of a running run".to_owned();
+            self.warn("joins_not_supported", None, message);
         }
     }
 

@@ -65,6 +65,7 @@ impl RunMachine {
     pub(super) fn welcome_running(&mut self, i: usize, welcome: &Welcome) {
         self.peers[i].is_prepared = true;
         self.has_changes(i, welcome.adjusted);
+        self.welcome_moves(i, welcome);
         match welcome.state {
             ShardState::New => {
                 return self.lose(i, "its process says that it knows nothing of the run");

@@ -90,7 +90,9 @@ impl RunMachine {
     }
 
     pub(super) fn draining(&mut self, i: usize) {
-        self.warn("draining", Some(i), "the agent was told to leave and ends its part early".to_owned());
+        self.peers[i].is_draining = true;
+        let what = if self.plan.elastic { "hands its part over" } else { "ends its part early" };
+        self.warn("draining", Some(i), format!("the agent was told to leave and {what}"));
     }
 
     pub(super) fn advance_running(&mut self) {
@@ -162,6 +164,7 @@ impl RunMachine {
     /// At a planned end, `is_end`, everybody's: an agent may have been stopped by a master of which nothing more is known.
     pub(super) fn account_missed(&mut self, until: RunTime, is_end: bool) {
         let until = until.min(self.load_end());
+        self.account_late(until, is_end);
         let is_end = is_end && self.stop.is_none() && self.is_exact();
         for (i, peer) in self.peers.iter_mut().enumerate() {
             let since = match &peer.state.gap {

@@ -55,6 +55,7 @@ impl RunMachine {
             self.stop =
                 Some(Stop { reason: StopReason::Lost, message, why: StopWhy::Failed, at: self.run_now() });
         }
+        self.settle_free();
         self.account_missed(self.load_end(), true);
         let parts = self.collector.flush();
         self.take_parts(parts);

@@ -35,6 +35,7 @@ impl RunMachine {
             }
         }
         machine.resume_changes(taken.changes);
+        machine.resume_moves(taken.moves);
         match taken.start_at_unix_us {
             Some(unix_us) => machine.go_on(unix_us, taken.stop_reason),
             None => machine.give_up_unstarted(),

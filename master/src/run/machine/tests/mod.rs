@@ -4,6 +4,7 @@
 mod adjust;
 mod faults;
 mod life;
+mod moves;
 mod random;
 mod take_over;
 
@@ -17,12 +18,14 @@ use volcanion_common::plan::document;
 use volcanion_common::registry::{Member, MemberState};
 use volcanion_common::series::{Outcome, Series, SeriesKey};
 use volcanion_common::session::seal::ClusterKey;
-use volcanion_common::session::{Change, DeltaFrame, Hello, Order, Report, ShardState, StopWhy, Welcome};
+use volcanion_common::session::{
+    Change, DeltaFrame, Hello, Moved, Order, Report, ShardState, StopWhy, Welcome,
+};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 
-use super::{Action, Ending, Event, NewRun, NotAdjusted, Now, Part, RunMachine, Save, TakenUp};
+use super::{Action, Ending, Event, NewRun, NotAdjusted, Now, Part, PeerMove, RunMachine, Save, TakenUp};
 use crate::merge::AgentState;
 
 const MS: u64 = 1_000_000;
@@ -109,6 +112,7 @@ struct Stored {
     parts: Vec<Arc<Part>>,
     agents: BTreeMap<AgentId, AgentState>,
     changes: BTreeMap<u64, Change>,
+    moves: BTreeMap<u64, PeerMove>,
     ending: Option<Ending>,
 }
 
@@ -190,6 +194,7 @@ impl Bench {
             agents: stored.agents.values().cloned().collect(),
             next_part: stored.next_part,
             changes: stored.changes.values().copied().collect(),
+            moves: stored.moves.values().cloned().collect(),
         };
         let (machine, actions) = RunMachine::resume(taken, now);
         Self::with(machine, actions, run, now, stored)
@@ -217,6 +222,10 @@ impl Bench {
                         let kept = self.stored.changes.get(&change.number).map(|kept| kept.at);
                         assert_eq!(kept, Some(change.at), "ordered before it was durable");
                     }
+                    if let Order::Move(order) = order {
+                        let kept = self.stored.moves.get(&order.number).map(|kept| &kept.order);
+                        assert_eq!(kept, Some(order), "ordered before it was durable");
+                    }
                     if let Order::Ack(seq) = order {
                         let durable = self.stored.agents.get(agent).map(|state| state.seq);
                         assert!(
@@ -226,7 +235,11 @@ impl Bench {
                     }
                 }
                 Action::WakeAt { monotonic_ns } => self.wake_at_ns = *monotonic_ns,
-                Action::Save(_) | Action::Commit(_) | Action::End(_) | Action::SaveChange(_) => {
+                Action::Save(_)
+                | Action::Commit(_)
+                | Action::End(_)
+                | Action::SaveChange(_)
+                | Action::SaveMoves(_) => {
                     self.writes.push(action.clone());
                 }
                 Action::StepDown | Action::Done => self.is_over = true,
@@ -271,9 +284,17 @@ impl Bench {
                 self.stored.changes.insert(number, save.change);
                 Event::ChangeSaved { change: number }
             }
+            Action::SaveMoves(save) => {
+                self.store_moves(&save.moves);
+                Event::MovesSaved { batch: save.batch }
+            }
             other => panic!("not a write: {other:?}"),
         };
         self.event(answer);
+    }
+
+    fn store_moves(&mut self, moves: &[PeerMove]) {
+        self.stored.moves.extend(moves.iter().map(|kept| (kept.order.number, kept.clone())));
     }
 
     fn store(&mut self, part: Arc<Part>) {
@@ -333,15 +354,18 @@ impl Bench {
 
     /// Opens a stream to an agent that has taken so many changes of level.
     fn open_with(&mut self, agent: &str, state: ShardState, adjusted: u64) {
+        self.open_as(agent, state, adjusted, Vec::new());
+    }
+
+    /// Opens a stream to an agent for which these moves hold.
+    fn open_moved(&mut self, agent: &str, state: ShardState, moved: Vec<Moved>) {
+        self.open_as(agent, state, 0, moved);
+    }
+
+    fn open_as(&mut self, agent: &str, state: ShardState, adjusted: u64, moved: Vec<Moved>) {
         let incarnation = self.run.members.iter().find(|m| m.id.0 == agent).expect("a member").incarnation;
-        let welcome = Welcome {
-            incarnation,
-            state,
-            run_time: RunTime::START,
-            first_unacked: Seq(0),
-            adjusted,
-            moved: Vec::new(),
-        };
+        let welcome =
+            Welcome { incarnation, state, run_time: RunTime::START, first_unacked: Seq(0), adjusted, moved };
         let stream = self.stream(agent);
         self.event(Event::Opened { agent: agent.into(), stream, welcome });
     }

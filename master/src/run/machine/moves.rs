@@ -1,0 +1,466 @@
+//! Lanes that change hands: what a lost agent leaves goes to the others where the plan says so, and one that drains out of an elastic run hands over what it has.
+//!
+//! An order to release or to take is made durable before anybody hears of it. Takers of what a living agent releases are told once it has said from when on it starts
+//! nothing more of it, and take from that very moment; what a lost agent had is taken from a moment ahead that the takers can keep. One round goes at a time: all its
+//! releases are confirmed, or their agents are lost, before anything else moves.
+//!
+//! Accounts: a taker's plan holds its lanes from the ordered moment on, and what it says to have taken too late is counted as missed. A lost agent's plan holds its lanes until they are
+//! taken from it, so what was due meanwhile is missed too. After a take-over the durable orders tell who has what, and the agents' Welcomes since when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use volcanion_common::delta::ScenarioDelta;
+use volcanion_common::plan::{Load, OnAgentLoss};
+use volcanion_common::session::handover::MOVES_MAX;
+use volcanion_common::session::{Move, Moved, Order, Welcome};
+use volcanion_common::shard::ScenarioShare;
+use volcanion_common::units::RunTime;
+
+use super::action::{PeerMove, SaveMoves};
+use super::deal::{Taker, deal, is_movable};
+use super::saving::Pause;
+use super::start::{SAVE_MARGIN_MAX_NS, SAVE_MARGIN_NS};
+use super::{Action, Phase, RunMachine};
+
+/// What an agent needs at least between an order and its moment.
+const AGENTS_LEAD_NS: u64 = 200_000_000;
+
+/// A run's moves of lanes.
+pub(super) struct Moving {
+    last_number: u64,
+    /// The latest moment of any move: later ones do not come before it.
+    last_from: RunTime,
+    /// Durable ones, by number.
+    orders: BTreeMap<u64, Ordered>,
+    /// Those that are being made durable.
+    in_flight: Vec<Draft>,
+    batch: u64,
+    is_due_again: bool,
+    pause: Pause,
+    save_margin_ns: u64,
+    /// Released and not taken.
+    free: Vec<Free>,
+    late: Vec<Late>,
+}
+
+#[derive(Clone, Debug)]
+struct Ordered {
+    peer: usize,
+    order: Move,
+    is_confirmed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Draft {
+    peer: usize,
+    order: Move,
+    /// Its moment is not ours to choose: somebody has released the lanes from then on.
+    is_fixed: bool,
+}
+
+/// Lanes that nobody has since a moment.
+#[derive(Clone, Debug)]
+struct Free {
+    owner: usize,
+    scenario: u32,
+    lanes: Vec<u32>,
+    since: RunTime,
+}
+
+/// Lanes that nobody had for a while.
+#[derive(Clone, Debug)]
+struct Late {
+    /// In whose account it is; by which move, if by one.
+    peer: usize,
+    number: Option<u64>,
+    scenario: u32,
+    lanes: Vec<u32>,
+    from: RunTime,
+    to: RunTime,
+}
+
+impl Default for Moving {
+    fn default() -> Self {
+        Self {
+            last_number: 0,
+            last_from: RunTime::START,
+            orders: BTreeMap::new(),
+            in_flight: Vec::new(),
+            batch: 0,
+            is_due_again: false,
+            pause: Pause::default(),
+            save_margin_ns: SAVE_MARGIN_NS,
+            free: Vec::new(),
+            late: Vec::new(),
+        }
+    }
+}
+
+impl Moving {
+    pub fn wake_ns(&self) -> Option<u64> {
+        self.pause.until_ns()
+    }
+}
+
+impl RunMachine {
+    /// Goes on with the moves that are durable, in the order of their numbers.
+    pub(super) fn resume_moves(&mut self, moves: Vec<PeerMove>) {
+        for PeerMove { agent, incarnation, order } in moves {
+            self.moving.last_number = self.moving.last_number.max(order.number);
+            let peer = self.by_name.get(&agent).copied();
+            let Some(i) = peer.filter(|i| self.peers[*i].state.incarnation == incarnation) else { continue };
+            self.keep_move(Draft { peer: i, order, is_fixed: true });
+        }
+    }
+
+    /// What an agent says of its moves when its stream comes up; it is told again what it has not heard.
+    pub(super) fn welcome_moves(&mut self, i: usize, welcome: &Welcome) {
+        welcome.moved.iter().for_each(|moved| self.moved(i, *moved));
+        if self.phase != Phase::Running || self.peers[i].is_over() {
+            return;
+        }
+        let unheard = self.moving.orders.values().filter(|known| known.peer == i && !known.is_confirmed);
+        let orders: Vec<Order> = unheard.map(|known| Order::Move(known.order.clone())).collect();
+        for order in orders {
+            self.send(i, order);
+        }
+    }
+
+    /// A move holds.
+    pub(super) fn moved(&mut self, i: usize, Moved { number, from }: Moved) {
+        let Some(known) = self.moving.orders.get_mut(&number) else { return };
+        if known.peer != i || known.is_confirmed || self.peers[i].state.gap.is_some() {
+            return;
+        }
+        known.is_confirmed = true;
+        let order = known.order.clone();
+        let from = from.max(order.from);
+        self.moving.last_from = self.moving.last_from.max(from);
+        if !order.release.is_empty() {
+            self.released(i, order.scenario, from, order.release);
+        }
+        if !order.take.is_empty() && from > order.from {
+            let message = format!(
+                "lanes were taken over {:.0} ms after the moment that was ordered; what was due meanwhile was missed",
+                from.since(order.from).as_millis_f64(),
+            );
+            self.warn("late_move", Some(i), message);
+            if !self.peers[i].state.late_moves.contains(&number) {
+                let Move { scenario, take: lanes, from: since, .. } = order;
+                self.moving.late.push(Late {
+                    peer: i,
+                    number: Some(number),
+                    scenario,
+                    lanes,
+                    from: since,
+                    to: from,
+                });
+            }
+        }
+    }
+
+    /// Begins what is to move next.
+    pub(super) fn advance_moves(&mut self) {
+        let now_ns = self.now.monotonic_ns;
+        if !self.may_move() || now_ns < self.hold_until_ns || !self.moving.pause.is_over(now_ns) {
+            return;
+        }
+        self.moving.pause.end();
+        if std::mem::take(&mut self.moving.is_due_again) {
+            return self.save_moves();
+        }
+        let is_releasing = self.moving.orders.values().any(|known| {
+            !known.is_confirmed && !known.order.release.is_empty() && !self.peers[known.peer].is_over()
+        });
+        if !self.moving.in_flight.is_empty() || is_releasing {
+            return;
+        }
+        let mut drafts = self.grants_of_free();
+        drafts.extend(self.grants_of_lost());
+        if drafts.is_empty() {
+            drafts = self.releases();
+        }
+        if !drafts.is_empty() {
+            drafts.sort_by_key(|draft| draft.order.from);
+            for draft in &mut drafts {
+                self.moving.last_number += 1;
+                draft.order.number = self.moving.last_number;
+            }
+            self.moving.in_flight = drafts;
+            self.save_moves();
+        }
+    }
+
+    pub(super) fn moves_saved(&mut self, batch: u64) {
+        if batch != self.moving.batch || self.moving.in_flight.is_empty() {
+            return;
+        }
+        self.moving.pause = Pause::default();
+        if !self.may_move() {
+            // Nobody has heard of them.
+            return self.moving.in_flight.clear();
+        }
+        let earliest_ns = self.now.monotonic_ns.saturating_add(self.lead_ns());
+        let is_near = |draft: &Draft| !draft.is_fixed && self.at_run_time(draft.order.from) < earliest_ns;
+        if self.moving.in_flight.iter().any(is_near) {
+            self.moving.save_margin_ns = (self.moving.save_margin_ns * 2).min(SAVE_MARGIN_MAX_NS);
+            let at = self.move_at();
+            let is_in_time = |draft: &Draft| draft.is_fixed || at < self.end_of(draft.order.scenario);
+            if self.moving.in_flight.iter().all(is_in_time) {
+                let later = self.moving.in_flight.iter_mut().filter(|draft| !draft.is_fixed);
+                later.for_each(|draft| draft.order.from = at);
+                return self.save_moves();
+            }
+        }
+        for draft in std::mem::take(&mut self.moving.in_flight) {
+            let (i, order) = (draft.peer, draft.order.clone());
+            self.keep_move(draft);
+            if !self.peers[i].is_over() {
+                self.send(i, Order::Move(order));
+            }
+        }
+    }
+
+    pub(super) fn moves_failed(&mut self, batch: u64, fenced: bool) {
+        if fenced {
+            return self.step_down();
+        }
+        if batch == self.moving.batch && !self.moving.in_flight.is_empty() {
+            self.moving.is_due_again = true;
+            self.moving.pause.failed(self.now.monotonic_ns);
+            self.warn_of_the_store();
+        }
+    }
+
+    /// Lanes that were released and never taken go back into the account of whoever had them.
+    pub(super) fn settle_free(&mut self) {
+        let end = self.load_end();
+        for Free { owner, scenario, lanes, since } in std::mem::take(&mut self.moving.free) {
+            if self.peers[owner].state.gap.is_none() {
+                self.peers[owner].planned.moved(scenario, since, &[], &lanes);
+            }
+            if since < end {
+                self.moving.late.push(Late {
+                    peer: owner,
+                    number: None,
+                    scenario,
+                    lanes,
+                    from: since,
+                    to: end,
+                });
+            }
+        }
+    }
+
+    /// Counts as missed what was due while nobody had the lanes, where that is over before a moment.
+    pub(super) fn account_late(&mut self, until: RunTime, is_end: bool) {
+        let (due, rest) =
+            std::mem::take(&mut self.moving.late).into_iter().partition(|late| is_end || late.to <= until);
+        self.moving.late = rest;
+        let opened_at = self.collector.opened_at();
+        for Late { peer: i, number, scenario, lanes, from, to } in due {
+            let peer = &mut self.peers[i];
+            // What a lost taker did not take lies in its gap.
+            if number.is_some() && peer.state.gap.is_some() {
+                continue;
+            }
+            peer.state.late_moves.extend(number);
+            let to = to.min(until);
+            let between = opened_at.clamp(from, to.max(from));
+            for (from, to) in [(from, between), (between, to)] {
+                let missed = if from < to { peer.planned.arrivals_of(scenario, &lanes, from, to) } else { 0 };
+                if let Some(counts) = peer.state.scenarios.get_mut(scenario as usize).filter(|_| missed > 0) {
+                    counts.missed += missed;
+                    let scenarios = [(scenario, ScenarioDelta { missed, ..ScenarioDelta::default() })].into();
+                    self.collector.add_missed(i, from, to, scenarios, &peer.state);
+                }
+            }
+        }
+    }
+
+    /// What living agents have released goes to those that stay, from the moment of the release on.
+    fn grants_of_free(&mut self) -> Vec<Draft> {
+        let ends: Vec<RunTime> =
+            (0..self.plan.scenarios.len() as u32).map(|index| self.end_of(index)).collect();
+        self.moving.free.retain(|free| ends.get(free.scenario as usize).is_some_and(|end| free.since < *end));
+        let free = self.moving.free.iter().map(|free| (free.scenario, free.lanes.clone(), free.since));
+        let mut given = BTreeMap::new();
+        let mut drafts = Vec::new();
+        for (scenario, lanes, since) in free.collect::<Vec<_>>() {
+            drafts.extend(self.grants(scenario, lanes, since, true, &mut given));
+        }
+        drafts
+    }
+
+    /// What lost agents had, and such as ended early, goes to the others.
+    fn grants_of_lost(&mut self) -> Vec<Draft> {
+        let at = self.move_at();
+        let is_left = |i: &usize| {
+            let state = &self.peers[*i].state;
+            let by_loss = self.plan.on_agent_loss == OnAgentLoss::Redistribute && state.gap.is_some();
+            let by_leave =
+                self.plan.elastic && self.plan.load == Load::Total && self.peers[*i].stopped_early();
+            by_loss || by_leave
+        };
+        let left: Vec<usize> = (0..self.peers.len()).filter(is_left).collect();
+        let mut given = BTreeMap::new();
+        let mut drafts = Vec::new();
+        for scenario in self.movable_scenarios(at) {
+            let lanes: BTreeSet<u32> = left
+                .iter()
+                .flat_map(|i| self.peers[*i].lanes[scenario as usize].owned.iter().copied())
+                .collect();
+            drafts.extend(self.grants(scenario, lanes.into_iter().collect(), at, false, &mut given));
+        }
+        drafts
+    }
+
+    fn grants(
+        &self,
+        scenario: u32,
+        lanes: Vec<u32>,
+        from: RunTime,
+        is_fixed: bool,
+        given: &mut BTreeMap<(usize, u32), usize>,
+    ) -> Vec<Draft> {
+        let takers = self.takers();
+        let Some(first) = takers.first().filter(|_| !lanes.is_empty()) else { return Vec::new() };
+        let of = |i: usize| {
+            let more = given.get(&(i, scenario)).copied().unwrap_or(0);
+            let held = self.peers[i].lanes[scenario as usize].owned.len() + more;
+            Taker { held, capacity: self.peers[i].capacity }
+        };
+        let share = ScenarioShare { lanes: self.peers[*first].lanes[scenario as usize].lanes, owned: lanes };
+        let parts = deal(&share, &takers.iter().map(|i| of(*i)).collect::<Vec<_>>());
+        let mut drafts = Vec::new();
+        for (i, part) in takers.into_iter().zip(parts).filter(|(_, part)| !part.is_empty()) {
+            *given.entry((i, scenario)).or_default() += part.owned.len();
+            let order = Move { number: 0, scenario, from, release: Vec::new(), take: part.owned };
+            drafts.push(Draft { peer: i, order, is_fixed });
+        }
+        drafts
+    }
+
+    /// What agents that drain are to release, where somebody can take it. Of `per_agent` each has a plan of its own, which ends with its part.
+    fn releases(&self) -> Vec<Draft> {
+        if !self.plan.elastic || (self.plan.load == Load::Total && self.takers().is_empty()) {
+            return Vec::new();
+        }
+        // The takers are told before that moment.
+        let ahead_ns = AGENTS_LEAD_NS.saturating_add(self.moving.save_margin_ns);
+        let at = RunTime(self.move_at().0.saturating_add(ahead_ns / 1_000));
+        let scenarios = self.movable_scenarios(at);
+        let leaving = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_draining && !peer.is_over());
+        let releases = leaving.flat_map(|(i, peer)| {
+            let shares = scenarios.iter().map(|scenario| (*scenario, &peer.lanes[*scenario as usize]));
+            let held = shares.filter(|(_, share)| !share.is_empty());
+            held.map(move |(scenario, share)| Draft {
+                peer: i,
+                order: Move { number: 0, scenario, from: at, release: share.owned.clone(), take: Vec::new() },
+                is_fixed: false,
+            })
+        });
+        releases.collect()
+    }
+
+    /// Who can take lanes now.
+    fn takers(&self) -> Vec<usize> {
+        let can = |i: &usize| {
+            let peer = &self.peers[*i];
+            let has_room = self.moving.orders.len() < MOVES_MAX;
+            let is_going = !peer.is_over() && peer.fault.is_none() && peer.state.start_late_us.is_some();
+            has_room && is_going && !peer.is_draining && !peer.is_gone && peer.link.is_up()
+        };
+        (0..self.peers.len()).filter(can).collect()
+    }
+
+    fn movable_scenarios(&self, at: RunTime) -> Vec<u32> {
+        let scenarios = self.plan.scenarios.iter().zip(0u32..);
+        let can =
+            scenarios.filter(|(scenario, index)| is_movable(&scenario.executor) && at < self.end_of(*index));
+        can.map(|(_, index)| index).collect()
+    }
+
+    fn may_move(&self) -> bool {
+        self.phase == Phase::Running && self.stop.is_none()
+    }
+
+    /// A moment that whoever is told then can keep, and not before any earlier move's.
+    fn move_at(&self) -> RunTime {
+        let ahead_ns = self.lead_ns().saturating_add(self.moving.save_margin_ns);
+        self.run_now().plus(volcanion_common::units::Micros(ahead_ns / 1_000)).max(self.moving.last_from)
+    }
+
+    fn save_moves(&mut self) {
+        self.moving.batch += 1;
+        let moves = self.moving.in_flight.iter().map(|draft| {
+            let state = &self.peers[draft.peer].state;
+            PeerMove {
+                agent: state.agent.clone(),
+                incarnation: state.incarnation,
+                order: draft.order.clone(),
+            }
+        });
+        let moves = moves.collect();
+        self.out.push(Action::SaveMoves(SaveMoves { batch: self.moving.batch, moves }));
+    }
+
+    /// A move is durable: from now on it is told to its agent until that confirms it.
+    fn keep_move(&mut self, Draft { peer: i, order, .. }: Draft) {
+        self.moving.last_from = self.moving.last_from.max(order.from);
+        if !order.take.is_empty() {
+            self.take_from_others(i, &order);
+            self.peers[i].planned.moved(order.scenario, order.from, &[], &order.take);
+            self.move_lanes(i, order.scenario, &[], &order.take);
+        }
+        self.moving.orders.insert(order.number, Ordered { peer: i, order, is_confirmed: false });
+    }
+
+    /// Lanes that are taken are no longer those of whoever had them: free ones, such as their owner released though it was not heard to say so, and a lost agent's.
+    fn take_from_others(&mut self, i: usize, order: &Move) {
+        let taken = |lane: &u32| order.take.binary_search(lane).is_ok();
+        let releases = self.moving.orders.values_mut().filter(|known| !known.is_confirmed && known.peer != i);
+        let confirmed = releases
+            .filter(|known| known.order.scenario == order.scenario && known.order.release.iter().any(taken));
+        let confirmed: Vec<(usize, Vec<u32>)> = confirmed
+            .map(|known| {
+                known.is_confirmed = true;
+                (known.peer, known.order.release.clone())
+            })
+            .collect();
+        for (owner, lanes) in confirmed {
+            self.released(owner, order.scenario, order.from, lanes);
+        }
+        for free in self.moving.free.iter_mut().filter(|free| free.scenario == order.scenario) {
+            free.lanes.retain(|lane| !taken(lane));
+        }
+        self.moving.free.retain(|free| !free.lanes.is_empty());
+        for owner in (0..self.peers.len()).filter(|owner| *owner != i) {
+            let lost: Vec<u32> = self.peers[owner].lanes[order.scenario as usize]
+                .owned
+                .iter()
+                .copied()
+                .filter(taken)
+                .collect();
+            if !lost.is_empty() {
+                self.peers[owner].planned.moved(order.scenario, order.from, &lost, &[]);
+                self.move_lanes(owner, order.scenario, &lost, &[]);
+            }
+        }
+    }
+
+    /// An agent starts nothing more of these lanes from a moment on.
+    fn released(&mut self, i: usize, scenario: u32, from: RunTime, lanes: Vec<u32>) {
+        self.peers[i].planned.moved(scenario, from, &lanes, &[]);
+        self.move_lanes(i, scenario, &lanes, &[]);
+        if self.plan.load == Load::Total {
+            self.moving.free.push(Free { owner: i, scenario, lanes, since: from });
+        }
+    }
+
+    fn move_lanes(&mut self, i: usize, scenario: u32, release: &[u32], take: &[u32]) {
+        if let Some(share) = self.peers[i].lanes.get_mut(scenario as usize) {
+            *share = share.after(release, take);
+        }
+    }
+}
