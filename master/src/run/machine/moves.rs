@@ -34,6 +34,8 @@ pub(super) struct Moving {
     orders: BTreeMap<u64, Ordered>,
     /// Those that are being made durable.
     in_flight: Vec<Draft>,
+    /// The earliest moment that any of these was ever written with.
+    in_flight_from: RunTime,
     batch: u64,
     is_due_again: bool,
     pause: Pause,
@@ -86,6 +88,7 @@ impl Default for Moving {
             last_from: RunTime::START,
             orders: BTreeMap::new(),
             in_flight: Vec::new(),
+            in_flight_from: RunTime::START,
             batch: 0,
             is_due_again: false,
             pause: Pause::default(),
@@ -99,6 +102,16 @@ impl Default for Moving {
 impl Moving {
     pub fn wake_ns(&self) -> Option<u64> {
         self.pause.until_ns()
+    }
+
+    /// Whether orders may be durable of which nobody knows yet: the run does not end before that is known.
+    pub fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Up to when it is sure that lost lanes go to nobody else.
+    pub fn settled_until(&self, until: RunTime) -> RunTime {
+        if self.is_writing() { until.min(self.in_flight_from) } else { until }
     }
 }
 
@@ -162,12 +175,16 @@ impl RunMachine {
     /// Begins what is to move next.
     pub(super) fn advance_moves(&mut self) {
         let now_ns = self.now.monotonic_ns;
-        if !self.may_move() || now_ns < self.hold_until_ns || !self.moving.pause.is_over(now_ns) {
+        if !self.moving.pause.is_over(now_ns) {
             return;
         }
         self.moving.pause.end();
+        // Whatever becomes of the run: what may be durable has to be known.
         if std::mem::take(&mut self.moving.is_due_again) {
             return self.save_moves();
+        }
+        if !self.may_move() || now_ns < self.hold_until_ns {
+            return;
         }
         let is_releasing = self.moving.orders.values().any(|known| {
             !known.is_confirmed && !known.order.release.is_empty() && !self.peers[known.peer].is_over()
@@ -182,6 +199,8 @@ impl RunMachine {
         }
         if !drafts.is_empty() {
             drafts.sort_by_key(|draft| draft.order.from);
+            let earliest = drafts.iter().filter(|draft| !draft.is_fixed).map(|draft| draft.order.from).min();
+            self.moving.in_flight_from = earliest.unwrap_or(RunTime(u64::MAX));
             for draft in &mut drafts {
                 self.moving.last_number += 1;
                 draft.order.number = self.moving.last_number;
@@ -196,13 +215,10 @@ impl RunMachine {
             return;
         }
         self.moving.pause = Pause::default();
-        if !self.may_move() {
-            // Nobody has heard of them.
-            return self.moving.in_flight.clear();
-        }
+        let may_move = self.may_move();
         let earliest_ns = self.now.monotonic_ns.saturating_add(self.lead_ns());
         let is_near = |draft: &Draft| !draft.is_fixed && self.at_run_time(draft.order.from) < earliest_ns;
-        if self.moving.in_flight.iter().any(is_near) {
+        if may_move && self.moving.in_flight.iter().any(is_near) {
             self.moving.save_margin_ns = (self.moving.save_margin_ns * 2).min(SAVE_MARGIN_MAX_NS);
             let at = self.move_at();
             let is_in_time = |draft: &Draft| draft.is_fixed || at < self.end_of(draft.order.scenario);
@@ -215,7 +231,8 @@ impl RunMachine {
         for draft in std::mem::take(&mut self.moving.in_flight) {
             let (i, order) = (draft.peer, draft.order.clone());
             self.keep_move(draft);
-            if !self.peers[i].is_over() {
+            // At the load's end there is nothing left to move: it holds for the accounts alone.
+            if may_move && !self.peers[i].is_over() {
                 self.send(i, Order::Move(order));
             }
         }
@@ -265,6 +282,10 @@ impl RunMachine {
                 continue;
             }
             peer.state.late_moves.extend(number);
+            // All that one which ended early did not start is counted together.
+            if number.is_some() && peer.stopped_early() {
+                continue;
+            }
             let to = to.min(until);
             let between = opened_at.clamp(from, to.max(from));
             for (from, to) in [(from, between), (between, to)] {

@@ -112,7 +112,9 @@ impl RunMachine {
             return;
         }
         if self.peers.iter().all(|peer| peer.is_over()) {
-            self.conclude();
+            if !self.moving.is_writing() {
+                self.conclude();
+            }
         } else if self.run_now() >= self.planned_end() {
             let deadline_ns = self.at_run_time(self.last_moment().plus(LAST_DELTAS_WITHIN));
             // After a take-over the plan's end may be long past: the agents still get their chance.
@@ -166,6 +168,7 @@ impl RunMachine {
         let until = until.min(self.load_end());
         self.account_late(until, is_end);
         let is_end = is_end && self.stop.is_none() && self.is_exact();
+        let until = self.moving.settled_until(until);
         for (i, peer) in self.peers.iter_mut().enumerate() {
             let since = match &peer.state.gap {
                 Some(gap) => gap.to,

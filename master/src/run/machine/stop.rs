@@ -43,7 +43,7 @@ impl RunMachine {
                 self.lose(i, "its last numbers did not come in time");
             }
         }
-        if self.peers.iter().all(|peer| peer.is_over()) {
+        if self.peers.iter().all(|peer| peer.is_over()) && !self.moving.is_writing() {
             self.conclude();
         }
     }
