@@ -5,10 +5,12 @@
 mod harness;
 
 mod adjusted;
+mod agent_loss;
 mod bad_input;
 mod calibrate;
 mod command_line;
 mod deploy_files;
+mod elastic;
 mod exact_split;
 mod executors;
 mod fail_over;
