@@ -1,4 +1,4 @@
-//! A real etcd with a folder of its own.
+//! A real etcd with a folder of its own, that can be killed and started again.
 
 use super::rest::http;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use super::tools::free_port;
 /// A running etcd.
 pub struct Etcd {
     pub url: String,
-    _process: Process,
-    _data: TempDir,
+    peer_url: String,
+    process: Process,
+    data: TempDir,
 }
 
 impl Etcd {
@@ -23,30 +24,50 @@ impl Etcd {
         let (client, peer) = (free_port(), free_port());
         let url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
-        let process = Process::start(
-            "etcd",
-            "etcd",
-            &[
-                "--data-dir",
-                &data.path().display().to_string(),
-                "--listen-client-urls",
-                &url,
-                "--advertise-client-urls",
-                &url,
-                "--listen-peer-urls",
-                &peer_url,
-                "--initial-advertise-peer-urls",
-                &peer_url,
-                "--initial-cluster",
-                &format!("default={peer_url}"),
-                "--unsafe-no-fsync",
-            ],
-        );
-        let health = format!("{url}/health");
+        let process = serve(&url, &peer_url, &data);
+        let etcd = Self { url, peer_url, process, data };
+        etcd.await_health().await;
+        etcd
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Starts it anew with what it knew, where it was, after it was killed.
+    pub async fn start_again(&mut self) {
+        self.process = serve(&self.url, &self.peer_url, &self.data);
+        self.await_health().await;
+    }
+
+    async fn await_health(&self) {
+        let health = format!("{}/health", self.url);
         await_some("etcd is healthy", Duration::from_secs(30), || async {
             http().get(&health).send().await.ok().filter(|answer| answer.status().is_success())
         })
         .await;
-        Self { url, _process: process, _data: data }
     }
+}
+
+fn serve(url: &str, peer_url: &str, data: &TempDir) -> Process {
+    Process::start(
+        "etcd",
+        "etcd",
+        &[
+            "--data-dir",
+            &data.path().display().to_string(),
+            "--listen-client-urls",
+            url,
+            "--advertise-client-urls",
+            url,
+            "--listen-peer-urls",
+            peer_url,
+            "--initial-advertise-peer-urls",
+            peer_url,
+            "--initial-cluster",
+            &format!("default={peer_url}"),
+            "--unsafe-no-fsync",
+        ],
+    )
 }

@@ -138,6 +138,15 @@ impl World {
             Action::Save(save) => self.write(master, run, Write::Save(save)),
             Action::SaveChange(save) => self.write(master, run, Write::Change(save)),
             Action::SaveMoves(save) => self.write(master, run, Write::Moves(save)),
+            Action::SaveJoins(save) => {
+                for member in &save.joined {
+                    let is_same = |m: &Member| (&m.id, m.incarnation) == (&member.id, member.incarnation);
+                    if !driver.members.iter().any(is_same) {
+                        driver.members.push(member.clone());
+                    }
+                }
+                self.write(master, run, Write::Joins(save));
+            }
             Action::Commit(part) => self.write(master, run, Write::Part(part)),
             Action::End(ending) => self.write(master, run, Write::End(ending)),
             Action::Adjusted { .. } => {
@@ -171,7 +180,8 @@ impl World {
                 self.violate(format!("{order:?} was told to {agent} before it was durable"));
             }
             Order::Ack(seq) => {
-                let member = stored.members.iter().find(|member| member.id == *agent);
+                let mut members = stored.members.iter().chain(&stored.joined).rev();
+                let member = members.find(|member| member.id == *agent);
                 let state = member.and_then(|m| stored.agents.get(&(m.id.clone(), m.incarnation)));
                 if state.map(|state| state.seq).unwrap_or_default() < *seq {
                     self.violate(format!("{seq} of {agent} was acknowledged before it was durable"));
@@ -304,6 +314,8 @@ impl World {
             Write::Change(save) => Event::ChangeFailed { change: save.change.number, fenced: is_fenced },
             Write::Moves(save) if is_ok => Event::MovesSaved { batch: save.batch },
             Write::Moves(save) => Event::MovesFailed { batch: save.batch, fenced: is_fenced },
+            Write::Joins(save) if is_ok => Event::JoinsSaved { batch: save.batch },
+            Write::Joins(save) => Event::JoinsFailed { batch: save.batch, fenced: is_fenced },
             Write::Save(save) if is_ok => Event::Saved { save: save.number },
             Write::Save(save) => Event::SaveFailed { save: save.number, fenced: is_fenced },
             Write::End(ending) if is_ok => Event::Saved { save: ending.number },

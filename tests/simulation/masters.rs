@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use volcanion_common::ids::{AgentId, Epoch, RunId};
-use volcanion_common::registry::Member;
+use volcanion_common::plan::Load;
+use volcanion_common::registry::{Member, MemberState};
 use volcanion_master::run::machine::{Event, NewRun, Now, RunMachine, TakenUp};
 
 use crate::chance::Chance;
@@ -235,6 +236,11 @@ impl World {
     fn look_at_fleet(&mut self, master: usize, run: RunId) {
         let node = &self.masters[master];
         let (Some(driver), true) = (node.drivers.get(&run), node.view.is_connected) else { return };
+        let stored = self.store.runs.get(&run);
+        // Of further copies of a plan the oracle cannot tell the arrivals apart.
+        let takes_joiners = stored.is_some_and(|stored| stored.plan.load == Load::Total);
+        let members = node.view.members.values().filter(|member| member.state != MemberState::Draining);
+        let candidates = takes_joiners.then(|| Event::Candidates { members: members.cloned().collect() });
         let events: Vec<Event> = driver
             .members
             .iter()
@@ -247,6 +253,7 @@ impl World {
                     Event::MemberGone { agent, incarnation }
                 }
             })
+            .chain(candidates)
             .collect();
         events.into_iter().for_each(|event| self.run_event(master, run, event));
     }

@@ -12,7 +12,9 @@ use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 use volcanion_master::merge::{AgentState, Part};
-use volcanion_master::run::machine::{Ending, NewRun, PeerMove, Save, SaveChange, SaveMoves, TakenUp};
+use volcanion_master::run::machine::{
+    Ending, NewRun, PeerMove, Save, SaveChange, SaveJoins, SaveMoves, TakenUp,
+};
 
 /// See the module.
 #[derive(Default)]
@@ -25,6 +27,7 @@ pub struct Store {
 pub struct Stored {
     pub plan: Arc<ValidPlan>,
     pub members: Vec<Member>,
+    pub joined: Vec<Member>,
     pub seed: u64,
     pub status: RunStatus,
     pub stop_reason: Option<StopReason>,
@@ -47,6 +50,7 @@ pub enum Write {
     Save(Save),
     Change(SaveChange),
     Moves(SaveMoves),
+    Joins(SaveJoins),
     Part(Arc<Part>),
     End(Box<Ending>),
 }
@@ -58,6 +62,7 @@ impl Write {
             Self::Save(save) => format!("save {} ({})", save.number, save.status.name()),
             Self::Change(save) => format!("change {}", save.change.number),
             Self::Moves(save) => format!("{} moves", save.moves.len()),
+            Self::Joins(save) => format!("{} joiners", save.joined.len()),
             Self::Part(part) => {
                 let marks: Vec<String> =
                     part.agents.iter().map(|state| format!("{}:{}", state.agent, state.seq)).collect();
@@ -104,6 +109,7 @@ impl Store {
             Write::Change(save) => {
                 stored.changes.insert(save.change.number, save.change);
             }
+            Write::Joins(save) => stored.joined.clone_from(&save.joined),
             Write::Moves(save) => {
                 stored.moves.extend(save.moves.iter().map(|kept| (kept.order.number, kept.clone())));
             }
@@ -140,6 +146,7 @@ impl Store {
             next_part: stored.parts.last_key_value().map_or(1, |(number, _)| number + 1),
             changes: stored.changes.values().copied().collect(),
             moves: stored.moves.values().cloned().collect(),
+            joined: stored.joined.clone(),
         })
     }
 }
@@ -149,6 +156,7 @@ impl Stored {
         Self {
             plan: Arc::clone(&new.plan),
             members: new.members.clone(),
+            joined: Vec::new(),
             seed: new.seed,
             status: RunStatus::Preparing,
             stop_reason: None,

@@ -73,6 +73,12 @@ impl Segments {
         from
     }
 
+    /// The arrivals at the start.
+    pub fn first(&self) -> &Profile {
+        // There is at least one.
+        &self.list[0].profile
+    }
+
     /// What is owned when.
     pub fn holding(&self) -> &Holding {
         &self.holding

@@ -35,15 +35,12 @@ impl Held {
 /// # Errors
 /// Not enough fit; says what was looked for and what is there.
 pub fn choose(choice: &AgentChoice, fleet: &Fleet, held: &Held) -> Result<Vec<Member>, NoAgents> {
-    let has_labels =
-        |member: &&Member| choice.labels.iter().all(|(key, value)| member.labels.get(key) == Some(value));
     let is_free = |member: &&Member| {
-        member.state != MemberState::Draining
+        fits(choice, member)
             && !held.is_reserved(&member.id)
             && !(choice.exclusive && held.runs(&member.id) > 0)
     };
-    let mut members: Vec<Member> =
-        fleet.members.values().filter(has_labels).filter(is_free).cloned().collect();
+    let mut members: Vec<Member> = fleet.members.values().filter(is_free).cloned().collect();
     members.sort_by_key(|member| (held.runs(&member.id), member.id.clone()));
     let wanted = choice.count.map_or(1, |count| count.max(1)) as usize;
     if members.len() < wanted {
@@ -51,6 +48,21 @@ pub fn choose(choice: &AgentChoice, fleet: &Fleet, held: &Held) -> Result<Vec<Me
     }
     members.truncate(choice.count.map_or(usize::MAX, |_| wanted));
     Ok(members)
+}
+
+/// Agents that could join a run that goes: those that fit its choice, and are free for it.
+pub fn free_for(choice: &AgentChoice, fleet: &Fleet, held: &Held, run: &Reservation) -> Vec<Member> {
+    let is_free = |member: &&Member| {
+        let is_its_own = run.members.iter().any(|own| own.id == member.id);
+        is_its_own || !(held.is_reserved(&member.id) || choice.exclusive && held.runs(&member.id) > 0)
+    };
+    let members = fleet.members.values().filter(|member| fits(choice, member)).filter(is_free);
+    members.cloned().collect()
+}
+
+fn fits(choice: &AgentChoice, member: &Member) -> bool {
+    let has_label = |(key, value): (&String, &String)| member.labels.get(key) == Some(value);
+    member.state != MemberState::Draining && choice.labels.iter().all(has_label)
 }
 
 fn no_agents(choice: &AgentChoice, fleet: &Fleet, held: &Held, fitting: usize) -> NoAgents {
@@ -101,6 +113,29 @@ impl Reservation {
     /// The agents.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Takes more agents, all or none; whether they are still free for it.
+    pub fn join(&mut self, members: &[Member]) -> bool {
+        let is_own = |member: &Member| self.members.iter().any(|own| own.id == member.id);
+        // A name is counted once, whichever of its processes it was taken with.
+        let new: Vec<Member> = members.iter().filter(|member| !is_own(member)).cloned().collect();
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_taken =
+                |member: &Member| held.is_reserved(&member.id) || self.exclusive && held.runs(&member.id) > 0;
+            if new.iter().any(is_taken) {
+                return false;
+            }
+            for member in &new {
+                *held.runs.entry(member.id.clone()).or_default() += 1;
+                if self.exclusive {
+                    *held.exclusive.entry(member.id.clone()).or_default() += 1;
+                }
+            }
+        }
+        self.members.extend(new);
+        true
     }
 
     fn change(&self, by: impl Fn(&mut u32)) {

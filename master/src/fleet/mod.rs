@@ -77,6 +77,11 @@ impl Agents {
         Reservation::new(&self.held, members, exclusive)
     }
 
+    /// Agents that could join a run that goes.
+    pub fn free_for(&self, choice: &AgentChoice, run: &Reservation) -> Vec<Member> {
+        choose::free_for(choice, &self.fleet(), &self.held(), run)
+    }
+
     /// Waits until every one of these processes has its entry, but not longer than `most`.
     pub async fn wait_for(&self, members: &[Member], most: Duration) {
         let mut fleet = self.fleet.clone();

@@ -65,6 +65,11 @@ impl Collector {
         }
     }
 
+    /// One more agent, at the next position.
+    pub fn add_agent(&mut self) {
+        self.newest.push(0);
+    }
+
     /// Everything that left as parts.
     pub fn total(&self) -> &Arc<Delta> {
         &self.total

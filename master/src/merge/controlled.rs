@@ -4,6 +4,7 @@
 //! it never confirmed is not known: it may have taken it in time, late, or not at all. It takes them in order, so at every moment its rate was the last
 //! confirmed one or that of an unconfirmed change that had begun: no more than the greatest of them.
 
+use super::moves::Moves;
 use volcanion_common::plan::{Executor, Level};
 use volcanion_common::session::Change;
 use volcanion_common::shard::ScenarioShare;
@@ -22,7 +23,7 @@ pub struct Controlled {
     /// The share at the start, and what became of it.
     share: ScenarioShare,
     holding: Holding,
-    moves: Vec<(Micros, Vec<u32>, Vec<u32>)>,
+    moves: Moves,
     first: Level,
     /// Ascending by number.
     changes: Vec<Known>,
@@ -44,7 +45,7 @@ impl Controlled {
     pub fn new(executor: &Executor, start: RunTime, share: &ScenarioShare) -> Option<Self> {
         let (first, duration) = (executor.start_level()?, executor.duration());
         let (share, holding) = (share.clone(), Holding::new(share));
-        let (moves, changes) = (Vec::new(), Vec::new());
+        let (moves, changes) = (Moves::default(), Vec::new());
         let mut controlled = Self { start, duration, share, holding, moves, first, changes, segments: None };
         controlled.segments = controlled.first_segment();
         Some(controlled)
@@ -62,11 +63,18 @@ impl Controlled {
     /// Lanes go and come from a moment on, whatever the order in which that and the changes are heard of.
     pub fn moved(&mut self, from: RunTime, release: &[u32], take: &[u32]) {
         let from = from.since(self.start);
-        self.holding.moved(from, release, take);
-        if let Some(segments) = &mut self.segments {
-            segments.moved(from, release, take);
+        if self.moves.add(from, release, take) {
+            self.holding.moved(from, release, take);
+            if let Some(segments) = &mut self.segments {
+                segments.moved(from, release, take);
+            }
+        } else {
+            self.holding = Holding::new(&self.share);
+            for (from, release, take) in self.moves.in_order() {
+                self.holding.moved(*from, release, take);
+            }
+            self.segments = self.asked();
         }
-        self.moves.push((from, release.to_vec(), take.to_vec()));
     }
 
     /// Arrivals of any lanes in [from, to); `None` for a closed loop.
@@ -137,7 +145,7 @@ impl Controlled {
         match self.first {
             Level::Rate(rate) => {
                 let mut segments = Segments::new(rate, self.duration, &self.share);
-                for (from, release, take) in &self.moves {
+                for (from, release, take) in self.moves.in_order() {
                     segments.moved(*from, release, take);
                 }
                 Some(segments)

@@ -9,6 +9,7 @@ pub mod complete;
 pub mod controlled;
 pub mod document;
 pub mod inbox;
+mod moves;
 pub mod planned;
 pub mod validity;
 

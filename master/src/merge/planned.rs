@@ -14,6 +14,7 @@ use volcanion_common::shard::segments::Segments;
 use volcanion_common::units::{Micros, RunTime};
 
 use super::controlled::{Controlled, most_of};
+use super::moves::Moves;
 use super::{AgentState, Gap, ScenarioCounts};
 
 /// One agent's plan.
@@ -28,6 +29,9 @@ pub struct Planned {
 struct PlannedScenario {
     start: Micros,
     requests_per_iteration: u64,
+    /// The share at the start, and what became of it.
+    share: ScenarioShare,
+    moves: Moves,
     holding: Holding,
     /// Its arrivals, where it is an open loop that the plan alone leads.
     arrivals: Option<Segments>,
@@ -49,13 +53,18 @@ impl Planned {
         Self { scenarios, last_moment: RunTime::START.plus(plan.duration()).plus(plan.graceful_stop()) }
     }
 
-    /// Lanes of a scenario go and come from a moment of run time on; for each scenario in the order of these moments.
+    /// Lanes of a scenario go and come from a moment of run time on, in whatever order that is heard of.
     pub fn moved(&mut self, scenario: u32, from: RunTime, release: &[u32], take: &[u32]) {
         let Some(scenario) = self.scenarios.get_mut(scenario as usize) else { return };
         let since_start = from.since(RunTime::START.plus(scenario.start));
-        scenario.holding.moved(since_start, release, take);
-        if let Some(arrivals) = &mut scenario.arrivals {
-            arrivals.moved(since_start, release, take);
+        let is_newest = scenario.moves.add(since_start, release, take);
+        if is_newest {
+            scenario.holding.moved(since_start, release, take);
+            if let Some(arrivals) = &mut scenario.arrivals {
+                arrivals.moved(since_start, release, take);
+            }
+        } else {
+            scenario.hold_anew();
         }
         if let Some(controlled) = &mut scenario.controlled {
             controlled.moved(from, release, take);
@@ -171,6 +180,8 @@ impl PlannedScenario {
             start: scenario.start_time,
             requests_per_iteration: scenario.steps.iter().filter(|s| matches!(s, Step::Request(_))).count()
                 as u64,
+            share: share.clone(),
+            moves: Moves::default(),
             holding: Holding::new(share),
             arrivals: Profile::of_arrivals(executor)
                 .filter(|_| controlled.is_none())
@@ -179,6 +190,19 @@ impl PlannedScenario {
             max_vus: executor.max_vus(),
             is_random: executor.open_loop().is_some_and(|open| open.arrival == Arrival::Poisson),
             iterations,
+        }
+    }
+
+    fn hold_anew(&mut self) {
+        self.holding = Holding::new(&self.share);
+        if let Some(arrivals) = &mut self.arrivals {
+            *arrivals = Segments::of(arrivals.first().clone(), &self.share);
+        }
+        for (from, release, take) in self.moves.in_order() {
+            self.holding.moved(*from, release, take);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.moved(*from, release, take);
+            }
         }
     }
 

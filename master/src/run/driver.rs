@@ -22,7 +22,9 @@ use volcanion_common::view::{LevelView, Metrics, RunStatus, RunView, StopReason}
 
 use super::adjust::AdjustRequest;
 use super::live::Live;
-use super::machine::{Action, Ending, Event, NewRun, NotAdjusted, Now, PeerMove, RunMachine, Save, TakenUp};
+use super::machine::{
+    Action, Ending, Event, NewRun, NotAdjusted, Now, PeerMove, RunMachine, Save, SaveJoins, TakenUp,
+};
 use super::table::Shared;
 use super::writer::{self, Write};
 use crate::fleet::choose::Reservation;
@@ -268,6 +270,11 @@ impl Driver {
         if !fleet.connected {
             return;
         }
+        let choice = &self.context.live.plan().agents;
+        if self.context.live.plan().elastic {
+            let members = self.context.shared.agents.free_for(choice, &self.context.reservation);
+            self.own_events.push_back(Event::Candidates { members });
+        }
         for Member { id, incarnation, .. } in &self.members {
             let is_there = fleet.members.get(id).is_some_and(|member| member.incarnation == *incarnation);
             let (agent, incarnation) = (id.clone(), *incarnation);
@@ -310,6 +317,7 @@ impl Driver {
                 }
                 self.write(Write::Moves(save));
             }
+            Action::SaveJoins(save) => self.join(save),
             Action::Adjusted { request, result } => self.adjusted(request, result),
             Action::Commit(part) => self.write(Write::Part(part)),
             Action::Publish { metrics, totals } => {
@@ -384,9 +392,27 @@ impl Driver {
 
     /// The run's agent with its newest address: the registry's where that knows this very process.
     fn member(&self, agent: &AgentId) -> Option<Member> {
-        let chosen = self.members.iter().find(|member| member.id == *agent)?;
+        // Of two processes of a name the later one is meant.
+        let chosen = self.members.iter().rev().find(|member| member.id == *agent)?;
         let now = self.context.shared.agents.member(agent, chosen.incarnation);
         Some(now.unwrap_or_else(|| chosen.clone()))
+    }
+
+    fn join(&mut self, save: SaveJoins) {
+        let is_new = |member: &&Member| {
+            let is_same = |known: &Member| (&known.id, known.incarnation) == (&member.id, member.incarnation);
+            !self.members.iter().any(is_same)
+        };
+        let new: Vec<Member> = save.joined.iter().filter(is_new).cloned().collect();
+        if !self.context.reservation.join(&new) {
+            // Another run was quicker.
+            return self.own_events.push_back(Event::JoinsFailed { batch: save.batch, fenced: false });
+        }
+        for Member { id, incarnation, .. } in &new {
+            tracing::info!(run_id = %self.context.run, agent = %id, %incarnation, "an agent joins");
+        }
+        self.members.extend(new);
+        self.write(Write::Joins(save));
     }
 
     fn save(&mut self, save: Save) {

@@ -108,6 +108,7 @@ fn new_record(id: PlanId, plan: &ValidPlan, reservation: &Reservation) -> RunRec
         next_part: 1,
         changes: Vec::new(),
         moves: Vec::new(),
+        joined: Vec::new(),
     }
 }
 

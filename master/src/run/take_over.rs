@@ -30,7 +30,7 @@ async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
     let shared = &runs.shared;
     match taken_up(runs, id, record.clone()).await {
         Ok((live, taken)) => {
-            let members = taken.run.members.clone();
+            let members = taken.run.members.iter().chain(&taken.joined).cloned().collect();
             let reservation = shared.agents.reserve_again(members, live.plan().agents.exclusive);
             runs.drive(live, Begin::TakenUp(Box::new(taken)), reservation);
         }
@@ -72,6 +72,7 @@ pub(super) async fn taken_up(
         next_part: record.next_part,
         changes: record.changes,
         moves: moves.collect(),
+        joined: record.joined,
     };
     Ok((live, taken))
 }

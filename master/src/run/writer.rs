@@ -9,7 +9,7 @@ use volcanion_common::delta::Delta;
 use volcanion_common::ids::RunId;
 
 use super::live::Live;
-use super::machine::{Ending, Event, PeerMove, Save, SaveChange, SaveMoves};
+use super::machine::{Ending, Event, PeerMove, Save, SaveChange, SaveJoins, SaveMoves};
 use super::table::Shared;
 use crate::merge::Part;
 use crate::store::{self, AgentMove, Progress, RunEnd, StoreError};
@@ -22,6 +22,7 @@ pub(super) enum Write {
     Save(Save),
     Change(SaveChange),
     Moves(SaveMoves),
+    Joins(SaveJoins),
     Part(Arc<Part>),
     End(Box<Ending>),
 }
@@ -33,6 +34,7 @@ impl Write {
             Self::Save(save) => Event::SaveFailed { save: save.number, fenced },
             Self::Change(save) => Event::ChangeFailed { change: save.change.number, fenced },
             Self::Moves(save) => Event::MovesFailed { batch: save.batch, fenced },
+            Self::Joins(save) => Event::JoinsFailed { batch: save.batch, fenced },
             Self::Part(part) => Event::CommitFailed { part: part.number, fenced },
             Self::End(ending) => Event::SaveFailed { save: ending.number, fenced },
         }
@@ -43,6 +45,7 @@ impl Write {
             Self::Save(save) => Event::Saved { save: save.number },
             Self::Change(save) => Event::ChangeSaved { change: save.change.number },
             Self::Moves(save) => Event::MovesSaved { batch: save.batch },
+            Self::Joins(save) => Event::JoinsSaved { batch: save.batch },
             Self::Part(part) => Event::Committed { part: part.number },
             Self::End(ending) => Event::Saved { save: ending.number },
         }
@@ -77,6 +80,7 @@ async fn write_one(shared: &Shared, run: RunId, live: &Live, write: &Write) -> R
     let writing = async {
         match write {
             Write::Part(part) => store.commit(epoch, run, part).await,
+            Write::Joins(save) => store.join_run(epoch, run, &save.first, &save.joined).await,
             Write::Change(save) => store.change_run(epoch, run, &save.change, &save.levels).await,
             Write::Moves(save) => {
                 let moves = save.moves.iter().cloned();

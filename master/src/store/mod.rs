@@ -76,8 +76,14 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
         levels: &[LevelView],
     ) -> Result<(), StoreError>;
-    /// Keeps who takes part, where others joined: the whole list, whose order says who is who.
-    async fn join_run(&self, epoch: Epoch, run: RunId, members: &[Member]) -> Result<(), StoreError>;
+    /// Keeps who takes part, where others joined: those it began with, and all who joined since.
+    async fn join_run(
+        &self,
+        epoch: Epoch,
+        run: RunId,
+        first: &[Member],
+        joined: &[Member],
+    ) -> Result<(), StoreError>;
     /// Keeps moves of lanes, all of these or none. One of a number that is there already is replaced: nobody has heard of it.
     async fn move_run(&self, epoch: Epoch, run: RunId, moves: &[AgentMove]) -> Result<(), StoreError>;
     /// Appends a part and replaces the states of its agents, in one transaction. A number that is there already is the same part, tried

@@ -132,6 +132,8 @@ pub struct RunRecord {
     pub changes: Vec<Change>,
     /// Every move of lanes, in the order of their numbers.
     pub moves: Vec<AgentMove>,
+    /// Everybody who joined since it began, in the order of their joining.
+    pub joined: Vec<Member>,
 }
 
 /// A move of lanes, and the process that is told of it.

@@ -79,6 +79,7 @@ pub(crate) fn record() -> RunRecord {
         plan: document::to_json(&document_named("any").plan),
         seed: u64::MAX,
         members: vec![member],
+        joined: Vec::new(),
         start_at_unix_us: None,
         stop_reason: None,
         agents: Vec::new(),

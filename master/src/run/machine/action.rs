@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{AgentId, Incarnation};
+use volcanion_common::registry::Member;
 use volcanion_common::session::{Change, Hello, Move, Order};
 use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{LevelView, Metrics, RunStatus, StopReason};
@@ -49,6 +50,8 @@ pub enum Action {
     SaveChange(SaveChange),
     /// Make moves of lanes durable in one transaction, then say [`Event::MovesSaved`](super::Event::MovesSaved). One of a number that was stored before replaces it.
     SaveMoves(SaveMoves),
+    /// Hold these agents for the run and make durable that they take part, then say [`Event::JoinsSaved`](super::Event::JoinsSaved).
+    SaveJoins(SaveJoins),
     /// What became of a request for another level: the levels as they are now, to be shown before the answer.
     Adjusted {
         /// As in [`Event::AdjustRequested`](super::Event::AdjustRequested).
@@ -109,6 +112,17 @@ pub struct SaveMoves {
     pub batch: u64,
     /// Not empty.
     pub moves: Vec<PeerMove>,
+}
+
+/// Who takes part, to be made durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaveJoins {
+    /// Names the write in [`Event::JoinsSaved`](super::Event::JoinsSaved).
+    pub batch: u64,
+    /// Who the run began with, in their order.
+    pub first: Vec<Member>,
+    /// Everybody who joined since, in the order of their joining.
+    pub joined: Vec<Member>,
 }
 
 /// A move of lanes, and the process that is told of it.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use volcanion_common::plan::{Level, Load};
+use volcanion_common::plan::Level;
 use volcanion_common::session::change::CHANGES_MAX;
 use volcanion_common::session::{Change, Order};
 use volcanion_common::units::RunTime;
@@ -16,6 +16,7 @@ use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::LevelView;
 
 use super::action::{NotAdjusted, SaveChange};
+use super::peer::Peer;
 use super::saving::Pause;
 use super::start::{SAVE_MARGIN_MAX_NS, SAVE_MARGIN_NS};
 use super::{Action, Phase, RunMachine};
@@ -28,8 +29,6 @@ const WANTED_MAX: usize = 64;
 pub(super) struct Adjusting {
     /// As written: before it was multiplied for `per_agent`.
     plan: Arc<ValidPlan>,
-    /// An ordered level is so many times the one that was asked for.
-    factor: u64,
     /// Durable ones, in order.
     changes: Vec<Change>,
     in_flight: Option<(Change, u64)>,
@@ -48,11 +47,9 @@ struct Wanted {
 }
 
 impl Adjusting {
-    pub fn new(plan: Arc<ValidPlan>, agents: usize) -> Self {
-        let factor = if plan.load == Load::PerAgent { agents as u64 } else { 1 };
+    pub fn new(plan: Arc<ValidPlan>) -> Self {
         Self {
             plan,
-            factor,
             changes: Vec::new(),
             in_flight: None,
             is_due_again: false,
@@ -64,11 +61,6 @@ impl Adjusting {
 
     pub fn wake_ns(&self) -> Option<u64> {
         self.pause.until_ns()
-    }
-
-    /// As it is sent to agents.
-    fn ordered(&self, change: Change) -> Change {
-        Change { level: change.level.times(self.factor), ..change }
     }
 
     fn level_of(&self, scenario: u32) -> Option<Level> {
@@ -151,10 +143,10 @@ impl RunMachine {
         self.adjusting.in_flight = None;
         self.keep_change(change);
         if self.phase == Phase::Running {
-            let order = Order::Adjust(self.adjusting.ordered(change));
             for i in 0..self.peers.len() {
-                if self.peers[i].link.is_up() && !self.peers[i].is_over() {
-                    self.send(i, order.clone());
+                // A joiner gets them with its start.
+                if self.peers[i].link.is_up() && !self.peers[i].is_over() && !self.peers[i].is_joining() {
+                    self.send(i, Order::Adjust(ordered(change, self.peers[i].factor)));
                 }
             }
         }
@@ -180,10 +172,16 @@ impl RunMachine {
     pub(super) fn send_changes(&mut self, i: usize) {
         let known = usize::try_from(self.peers[i].adjusted).unwrap_or(usize::MAX);
         let missing = self.adjusting.changes.get(known..).unwrap_or_default();
-        let orders: Vec<_> = missing.iter().map(|c| Order::Adjust(self.adjusting.ordered(*c))).collect();
+        let factor = self.peers[i].factor;
+        let orders: Vec<_> = missing.iter().map(|c| Order::Adjust(ordered(*c, factor))).collect();
         for order in orders {
             self.send(i, order);
         }
+    }
+
+    /// One more agent is to be told every change there was.
+    pub(super) fn has_ordered(&self, peer: &mut Peer) {
+        self.adjusting.changes.iter().for_each(|change| peer.planned.ordered(ordered(*change, peer.factor)));
     }
 
     /// An agent has taken every change up to this one.
@@ -211,8 +209,7 @@ impl RunMachine {
     }
 
     fn keep_change(&mut self, change: Change) {
-        let ordered = self.adjusting.ordered(change);
-        self.peers.iter_mut().for_each(|peer| peer.planned.ordered(ordered));
+        self.peers.iter_mut().for_each(|peer| peer.planned.ordered(ordered(change, peer.factor)));
         self.adjusting.changes.push(change);
     }
 
@@ -245,4 +242,9 @@ impl RunMachine {
     fn answer(&mut self, request: u64, result: Result<Vec<LevelView>, NotAdjusted>) {
         self.out.push(Action::Adjusted { request, result });
     }
+}
+
+/// As it is sent to an agent.
+fn ordered(change: Change, factor: u64) -> Change {
+    Change { level: change.level.times(factor), ..change }
 }

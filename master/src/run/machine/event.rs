@@ -64,6 +64,8 @@ pub struct TakenUp {
     pub changes: Vec<Change>,
     /// Every stored move of lanes, in the order of their numbers.
     pub moves: Vec<PeerMove>,
+    /// Everybody who joined since, in the order of their joining.
+    pub joined: Vec<Member>,
 }
 
 /// What happened.
@@ -172,6 +174,23 @@ pub enum Event {
     /// They are not; they will be sent again.
     MovesFailed {
         /// As in [`SaveMoves`](super::SaveMoves).
+        batch: u64,
+        /// Another master has taken office.
+        fenced: bool,
+    },
+    /// The agents that could join the run now: registered, as its plan chooses, free for it. Replaces the list before; the run's own ones among them do no harm.
+    Candidates {
+        /// Who.
+        members: Vec<Member>,
+    },
+    /// Joiners are durable.
+    JoinsSaved {
+        /// As in [`SaveJoins`](super::SaveJoins).
+        batch: u64,
+    },
+    /// They are not, or have taken another run meanwhile; whoever can join is asked for anew.
+    JoinsFailed {
+        /// As in [`SaveJoins`](super::SaveJoins).
         batch: u64,
         /// Another master has taken office.
         fenced: bool,

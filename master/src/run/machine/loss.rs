@@ -85,6 +85,10 @@ impl RunMachine {
     }
 
     fn give_up(&mut self, i: usize, reason: &str) {
+        if self.peers[i].is_idle_joiner() {
+            return self.dismiss(i, reason);
+        }
+        self.hold_what_is_written(i);
         let to = self.run_now();
         let fallback_rate = self.mean_closed_rate();
         let peer = &mut self.peers[i];

@@ -11,8 +11,9 @@
 //! - [`Action::Send`] must not wait: the orders are few and small. An order that finds no stream is dropped; this machine sends again what matters.
 //! - [`Action::Disconnect`] closes after the orders before it went out.
 //! - The registry: at each change of the fleet while `connected`, and once after [`RunMachine::resume`], the driver says of each agent of the run whether its
-//!   entry is there with that incarnation ([`Event::MemberGone`], [`Event::MemberBack`]); repeated ones do no harm.
-//! - One durable write of a kind ([`Action::Save`] or [`Action::End`], [`Action::Commit`], [`Action::SaveChange`], [`Action::SaveMoves`]) is asked for at a time; each is answered.
+//!   entry is there with that incarnation ([`Event::MemberGone`], [`Event::MemberBack`]); repeated ones do no harm. Of an elastic run it
+//!   says too who could join ([`Event::Candidates`]).
+//! - One durable write of a kind ([`Action::Save`] or [`Action::End`], [`Action::Commit`], [`Action::SaveChange`], [`Action::SaveMoves`], [`Action::SaveJoins`]) is asked for at a time; each is answered.
 //!
 //! Invariants: an Ack goes out only for deltas whose commit was confirmed; one commit is in flight at most; final figures hold committed deltas
 //! only; repeated, lost, late and reordered reports change nothing but time; after [`Action::StepDown`] or [`Action::Done`] nothing follows.
@@ -21,6 +22,8 @@ mod action;
 mod adjust;
 mod deal;
 mod event;
+mod grants;
+mod joins;
 mod link;
 mod loss;
 mod moves;
@@ -38,7 +41,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use volcanion_common::ids::{AgentId, Epoch, RunId};
-use volcanion_common::plan::Plan;
+use volcanion_common::plan::{Load, Plan};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{Report, StopWhy};
 use volcanion_common::shard::split::{Weight, split};
@@ -49,9 +52,10 @@ use volcanion_common::view::{RunStatus, StopReason};
 use crate::evaluate::Judge;
 pub use crate::merge::Part;
 use crate::merge::complete::{Collector, CommitQueue};
-pub use action::{Action, Ending, NotAdjusted, PeerMove, Save, SaveChange, SaveMoves};
+pub use action::{Action, Ending, NotAdjusted, PeerMove, Save, SaveChange, SaveJoins, SaveMoves};
 use adjust::Adjusting;
 pub use event::{Event, NewRun, Now, TakenUp};
+use joins::Joining;
 use moves::Moving;
 use peer::Peer;
 use saving::Saving;
@@ -93,6 +97,7 @@ pub struct RunMachine {
     saving: Saving,
     adjusting: Adjusting,
     moving: Moving,
+    joining: Joining,
     warnings: Vec<WarningView>,
     next_stream: u64,
     /// Intervals are not closed before this time: after a take-over the agents first get a chance to be heard.
@@ -146,7 +151,6 @@ impl RunMachine {
     /// Begins a run: the first actions connect to its agents.
     pub fn new(run: NewRun, now: Now) -> (Self, Vec<Action>) {
         let mut machine = Self::of(run, now);
-        machine.warn_of_what_is_not_there();
         machine.advance();
         let actions = machine.take_actions();
         (machine, actions)
@@ -178,14 +182,19 @@ impl RunMachine {
         let weights: Vec<Weight> =
             run.members.iter().map(|m| Weight { cores: m.cores, capacity: m.capacity }).collect();
         let (plan, shares) = split(&run.plan, &weights);
-        let peers: Vec<Peer> =
+        let mut peers: Vec<Peer> =
             run.members.iter().zip(shares).map(|(member, shares)| Peer::new(member, shares, &plan)).collect();
+        if plan.load == Load::PerAgent {
+            let factor = peers.len() as u64;
+            peers.iter_mut().for_each(|peer| peer.factor = factor);
+        }
         let closed_steps = plan
             .steps()
             .map(|step| {
                 plan.scenarios.get(step.scenario as usize).is_some_and(|s| !s.executor.is_open_loop())
             })
             .collect();
+        let joining = Joining::new(&run);
         Self {
             run: run.run,
             epoch: run.epoch,
@@ -202,7 +211,8 @@ impl RunMachine {
             commits: CommitQueue::default(),
             judge: Judge::new(&plan),
             saving: Saving::default(),
-            adjusting: Adjusting::new(run.plan, run.members.len()),
+            joining,
+            adjusting: Adjusting::new(run.plan),
             moving: Moving::default(),
             warnings: Vec::new(),
             next_stream: 1,
@@ -250,6 +260,9 @@ impl RunMachine {
             Event::ChangeFailed { change, fenced } => self.change_failed(change, fenced),
             Event::MovesSaved { batch } => self.moves_saved(batch),
             Event::MovesFailed { batch, fenced } => self.moves_failed(batch, fenced),
+            Event::Candidates { members } => self.candidates(members),
+            Event::JoinsSaved { batch } => self.joins_saved(batch),
+            Event::JoinsFailed { batch, fenced } => self.joins_failed(batch, fenced),
             Event::StopRequested => self.stop_requested(),
             Event::AdjustRequested { request, scenario, level } => {
                 self.adjust_requested(request, scenario, level);
@@ -285,6 +298,7 @@ impl RunMachine {
             Phase::Releasing { deadline_ns } => self.advance_releasing(deadline_ns),
             Phase::Draining | Phase::Ending | Phase::Over => {}
         }
+        self.advance_joins();
         self.advance_links();
         self.advance_changes();
         self.advance_moves();
@@ -338,7 +352,8 @@ impl RunMachine {
             | Phase::Releasing { deadline_ns } => Some(deadline_ns),
             _ => None,
         };
-        let writes = [self.saving.wake_ns(), self.adjusting.wake_ns(), self.moving.wake_ns()];
+        let writes =
+            [self.saving.wake_ns(), self.adjusting.wake_ns(), self.moving.wake_ns(), self.joining.wake_ns()];
         let due = [phase, self.steady_wake_ns(), self.links_wake_ns()].into_iter().chain(writes);
         // What is due now was done now; a millisecond keeps a mistake here from becoming a busy loop.
         let earliest = self.now.monotonic_ns + 1_000_000;

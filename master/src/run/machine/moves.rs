@@ -1,4 +1,5 @@
-//! Lanes that change hands: what a lost agent leaves goes to the others where the plan says so, and one that drains out of an elastic run hands over what it has.
+//! Lanes that change hands: what a lost agent leaves goes to the others where the plan says so, one that drains out of an elastic run hands over what it has, and one that joined
+//! gets its part.
 //!
 //! An order to release or to take is made durable before anybody hears of it. Takers of what a living agent releases are told once it has said from when on it starts
 //! nothing more of it, and take from that very moment; what a lost agent had is taken from a moment ahead that the takers can keep. One round goes at a time: all its
@@ -7,23 +8,17 @@
 //! Accounts: a taker's plan holds its lanes from the ordered moment on, and what it says to have taken too late is counted as missed. A lost agent's plan holds its lanes until they are
 //! taken from it, so what was due meanwhile is missed too. After a take-over the durable orders tell who has what, and the agents' Welcomes since when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use volcanion_common::delta::ScenarioDelta;
-use volcanion_common::plan::{Load, OnAgentLoss};
-use volcanion_common::session::handover::MOVES_MAX;
+use volcanion_common::plan::Load;
 use volcanion_common::session::{Move, Moved, Order, Welcome};
-use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::RunTime;
 
 use super::action::{PeerMove, SaveMoves};
-use super::deal::{Taker, deal, is_movable};
 use super::saving::Pause;
 use super::start::{SAVE_MARGIN_MAX_NS, SAVE_MARGIN_NS};
 use super::{Action, Phase, RunMachine};
-
-/// What an agent needs at least between an order and its moment.
-const AGENTS_LEAD_NS: u64 = 200_000_000;
 
 /// A run's moves of lanes.
 pub(super) struct Moving {
@@ -31,7 +26,7 @@ pub(super) struct Moving {
     /// The latest moment of any move: later ones do not come before it.
     last_from: RunTime,
     /// Durable ones, by number.
-    orders: BTreeMap<u64, Ordered>,
+    pub orders: BTreeMap<u64, Ordered>,
     /// Those that are being made durable.
     in_flight: Vec<Draft>,
     /// The earliest moment that any of these was ever written with.
@@ -39,34 +34,37 @@ pub(super) struct Moving {
     batch: u64,
     is_due_again: bool,
     pause: Pause,
-    save_margin_ns: u64,
+    pub save_margin_ns: u64,
     /// Released and not taken.
-    free: Vec<Free>,
+    pub free: Vec<Free>,
     late: Vec<Late>,
 }
 
 #[derive(Clone, Debug)]
-struct Ordered {
+pub(super) struct Ordered {
     peer: usize,
     order: Move,
     is_confirmed: bool,
 }
 
+/// A move that is not durable yet.
 #[derive(Clone, Debug)]
-struct Draft {
-    peer: usize,
-    order: Move,
+pub(super) struct Draft {
+    pub peer: usize,
+    pub order: Move,
     /// Its moment is not ours to choose: somebody has released the lanes from then on.
-    is_fixed: bool,
+    pub is_fixed: bool,
+    /// Its agent was lost meanwhile, and its gap holds the lanes already.
+    pub is_in_gap: bool,
 }
 
 /// Lanes that nobody has since a moment.
 #[derive(Clone, Debug)]
-struct Free {
-    owner: usize,
-    scenario: u32,
-    lanes: Vec<u32>,
-    since: RunTime,
+pub(super) struct Free {
+    pub owner: usize,
+    pub scenario: u32,
+    pub lanes: Vec<u32>,
+    pub since: RunTime,
 }
 
 /// Lanes that nobody had for a while.
@@ -120,9 +118,8 @@ impl RunMachine {
     pub(super) fn resume_moves(&mut self, moves: Vec<PeerMove>) {
         for PeerMove { agent, incarnation, order } in moves {
             self.moving.last_number = self.moving.last_number.max(order.number);
-            let peer = self.by_name.get(&agent).copied();
-            let Some(i) = peer.filter(|i| self.peers[*i].state.incarnation == incarnation) else { continue };
-            self.keep_move(Draft { peer: i, order, is_fixed: true });
+            let Some(i) = self.peer_of(&agent, incarnation) else { continue };
+            self.keep_move(Draft { peer: i, order, is_fixed: true, is_in_gap: false });
         }
     }
 
@@ -150,6 +147,8 @@ impl RunMachine {
         let from = from.max(order.from);
         self.moving.last_from = self.moving.last_from.max(from);
         if !order.release.is_empty() {
+            // What one that ended early did not start is counted up to there already.
+            let from = from.max(self.peers[i].state.missed_to);
             self.released(i, order.scenario, from, order.release);
         }
         if !order.take.is_empty() && from > order.from {
@@ -194,8 +193,12 @@ impl RunMachine {
         }
         let mut drafts = self.grants_of_free();
         drafts.extend(self.grants_of_lost());
+        drafts.extend(self.grants_of_copies());
         if drafts.is_empty() {
             drafts = self.releases();
+        }
+        if drafts.is_empty() {
+            drafts = self.surpluses();
         }
         if !drafts.is_empty() {
             drafts.sort_by_key(|draft| draft.order.from);
@@ -249,6 +252,20 @@ impl RunMachine {
         }
     }
 
+    /// An agent is lost: what may be durable for it lies in its gap, from the moment that is being written on.
+    pub(super) fn hold_what_is_written(&mut self, i: usize) {
+        if !self.moving.in_flight.iter().any(|draft| draft.peer == i && !draft.order.take.is_empty()) {
+            return;
+        }
+        for draft in &mut self.moving.in_flight {
+            draft.is_fixed = true;
+            if draft.peer == i && !std::mem::replace(&mut draft.is_in_gap, true) {
+                let Move { scenario, from, take, .. } = &draft.order;
+                self.peers[i].planned.moved(*scenario, *from, &[], take);
+            }
+        }
+    }
+
     /// Lanes that were released and never taken go back into the account of whoever had them.
     pub(super) fn settle_free(&mut self) {
         let end = self.load_end();
@@ -299,115 +316,12 @@ impl RunMachine {
         }
     }
 
-    /// What living agents have released goes to those that stay, from the moment of the release on.
-    fn grants_of_free(&mut self) -> Vec<Draft> {
-        let ends: Vec<RunTime> =
-            (0..self.plan.scenarios.len() as u32).map(|index| self.end_of(index)).collect();
-        self.moving.free.retain(|free| ends.get(free.scenario as usize).is_some_and(|end| free.since < *end));
-        let free = self.moving.free.iter().map(|free| (free.scenario, free.lanes.clone(), free.since));
-        let mut given = BTreeMap::new();
-        let mut drafts = Vec::new();
-        for (scenario, lanes, since) in free.collect::<Vec<_>>() {
-            drafts.extend(self.grants(scenario, lanes, since, true, &mut given));
-        }
-        drafts
-    }
-
-    /// What lost agents had, and such as ended early, goes to the others.
-    fn grants_of_lost(&mut self) -> Vec<Draft> {
-        let at = self.move_at();
-        let is_left = |i: &usize| {
-            let state = &self.peers[*i].state;
-            let by_loss = self.plan.on_agent_loss == OnAgentLoss::Redistribute && state.gap.is_some();
-            let by_leave =
-                self.plan.elastic && self.plan.load == Load::Total && self.peers[*i].stopped_early();
-            by_loss || by_leave
-        };
-        let left: Vec<usize> = (0..self.peers.len()).filter(is_left).collect();
-        let mut given = BTreeMap::new();
-        let mut drafts = Vec::new();
-        for scenario in self.movable_scenarios(at) {
-            let lanes: BTreeSet<u32> = left
-                .iter()
-                .flat_map(|i| self.peers[*i].lanes[scenario as usize].owned.iter().copied())
-                .collect();
-            drafts.extend(self.grants(scenario, lanes.into_iter().collect(), at, false, &mut given));
-        }
-        drafts
-    }
-
-    fn grants(
-        &self,
-        scenario: u32,
-        lanes: Vec<u32>,
-        from: RunTime,
-        is_fixed: bool,
-        given: &mut BTreeMap<(usize, u32), usize>,
-    ) -> Vec<Draft> {
-        let takers = self.takers();
-        let Some(first) = takers.first().filter(|_| !lanes.is_empty()) else { return Vec::new() };
-        let of = |i: usize| {
-            let more = given.get(&(i, scenario)).copied().unwrap_or(0);
-            let held = self.peers[i].lanes[scenario as usize].owned.len() + more;
-            Taker { held, capacity: self.peers[i].capacity }
-        };
-        let share = ScenarioShare { lanes: self.peers[*first].lanes[scenario as usize].lanes, owned: lanes };
-        let parts = deal(&share, &takers.iter().map(|i| of(*i)).collect::<Vec<_>>());
-        let mut drafts = Vec::new();
-        for (i, part) in takers.into_iter().zip(parts).filter(|(_, part)| !part.is_empty()) {
-            *given.entry((i, scenario)).or_default() += part.owned.len();
-            let order = Move { number: 0, scenario, from, release: Vec::new(), take: part.owned };
-            drafts.push(Draft { peer: i, order, is_fixed });
-        }
-        drafts
-    }
-
-    /// What agents that drain are to release, where somebody can take it. Of `per_agent` each has a plan of its own, which ends with its part.
-    fn releases(&self) -> Vec<Draft> {
-        if !self.plan.elastic || (self.plan.load == Load::Total && self.takers().is_empty()) {
-            return Vec::new();
-        }
-        // The takers are told before that moment.
-        let ahead_ns = AGENTS_LEAD_NS.saturating_add(self.moving.save_margin_ns);
-        let at = RunTime(self.move_at().0.saturating_add(ahead_ns / 1_000));
-        let scenarios = self.movable_scenarios(at);
-        let leaving = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_draining && !peer.is_over());
-        let releases = leaving.flat_map(|(i, peer)| {
-            let shares = scenarios.iter().map(|scenario| (*scenario, &peer.lanes[*scenario as usize]));
-            let held = shares.filter(|(_, share)| !share.is_empty());
-            held.map(move |(scenario, share)| Draft {
-                peer: i,
-                order: Move { number: 0, scenario, from: at, release: share.owned.clone(), take: Vec::new() },
-                is_fixed: false,
-            })
-        });
-        releases.collect()
-    }
-
-    /// Who can take lanes now.
-    fn takers(&self) -> Vec<usize> {
-        let can = |i: &usize| {
-            let peer = &self.peers[*i];
-            let has_room = self.moving.orders.len() < MOVES_MAX;
-            let is_going = !peer.is_over() && peer.fault.is_none() && peer.state.start_late_us.is_some();
-            has_room && is_going && !peer.is_draining && !peer.is_gone && peer.link.is_up()
-        };
-        (0..self.peers.len()).filter(can).collect()
-    }
-
-    fn movable_scenarios(&self, at: RunTime) -> Vec<u32> {
-        let scenarios = self.plan.scenarios.iter().zip(0u32..);
-        let can =
-            scenarios.filter(|(scenario, index)| is_movable(&scenario.executor) && at < self.end_of(*index));
-        can.map(|(_, index)| index).collect()
-    }
-
     fn may_move(&self) -> bool {
         self.phase == Phase::Running && self.stop.is_none()
     }
 
     /// A moment that whoever is told then can keep, and not before any earlier move's.
-    fn move_at(&self) -> RunTime {
+    pub(super) fn move_at(&self) -> RunTime {
         let ahead_ns = self.lead_ns().saturating_add(self.moving.save_margin_ns);
         self.run_now().plus(volcanion_common::units::Micros(ahead_ns / 1_000)).max(self.moving.last_from)
     }
@@ -427,20 +341,29 @@ impl RunMachine {
     }
 
     /// A move is durable: from now on it is told to its agent until that confirms it.
-    fn keep_move(&mut self, Draft { peer: i, order, .. }: Draft) {
+    fn keep_move(&mut self, Draft { peer: i, order, is_in_gap, .. }: Draft) {
         self.moving.last_from = self.moving.last_from.max(order.from);
         if !order.take.is_empty() {
-            self.take_from_others(i, &order);
-            self.peers[i].planned.moved(order.scenario, order.from, &[], &order.take);
+            self.peers[i].has_taken = true;
+            if !self.peers[i].is_apart() {
+                self.take_from_others(i, &order);
+            }
+            if !is_in_gap {
+                self.peers[i].planned.moved(order.scenario, order.from, &[], &order.take);
+            }
             self.move_lanes(i, order.scenario, &[], &order.take);
         }
         self.moving.orders.insert(order.number, Ordered { peer: i, order, is_confirmed: false });
     }
 
-    /// Lanes that are taken are no longer those of whoever had them: free ones, such as their owner released though it was not heard to say so, and a lost agent's.
+    /// Lanes that are taken are no longer those of whoever had them: free ones, such as their owner (it may be the taker itself) released though it was not heard to say so, and a
+    /// lost agent's.
     fn take_from_others(&mut self, i: usize, order: &Move) {
         let taken = |lane: &u32| order.take.binary_search(lane).is_ok();
-        let releases = self.moving.orders.values_mut().filter(|known| !known.is_confirmed && known.peer != i);
+        let peers = &self.peers;
+        let is_of_all = |known: &Ordered| !peers[known.peer].is_apart();
+        let orders = self.moving.orders.values_mut();
+        let releases = orders.filter(|known| !known.is_confirmed && is_of_all(known));
         let confirmed = releases
             .filter(|known| known.order.scenario == order.scenario && known.order.release.iter().any(taken));
         let confirmed: Vec<(usize, Vec<u32>)> = confirmed
@@ -453,10 +376,19 @@ impl RunMachine {
             self.released(owner, order.scenario, order.from, lanes);
         }
         for free in self.moving.free.iter_mut().filter(|free| free.scenario == order.scenario) {
-            free.lanes.retain(|lane| !taken(lane));
+            let (gone, left): (Vec<u32>, Vec<u32>) = free.lanes.iter().partition(|lane| taken(lane));
+            free.lanes = left;
+            // Its release was heard of while this order was written: until then they stay in the owner's account.
+            if !gone.is_empty() && free.since < order.from {
+                let planned = &mut self.peers[free.owner].planned;
+                planned.moved(order.scenario, free.since, &[], &gone);
+                planned.moved(order.scenario, order.from, &gone, &[]);
+            }
         }
         self.moving.free.retain(|free| !free.lanes.is_empty());
-        for owner in (0..self.peers.len()).filter(|owner| *owner != i) {
+        let is_other = |owner: &usize| *owner != i && !self.peers[*owner].is_apart();
+        let others: Vec<usize> = (0..self.peers.len()).filter(is_other).collect();
+        for owner in others {
             let lost: Vec<u32> = self.peers[owner].lanes[order.scenario as usize]
                 .owned
                 .iter()

@@ -6,6 +6,7 @@ use volcanion_common::registry::Member;
 use volcanion_common::series::Distribution;
 use volcanion_common::shard::ScenarioShare;
 
+use super::joins::Joiner;
 use super::link::Link;
 use crate::merge::AgentState;
 use crate::merge::inbox::Inbox;
@@ -18,6 +19,12 @@ pub(super) struct Peer {
     /// The lanes that it has once every move holds.
     pub lanes: Vec<ScenarioShare>,
     pub capacity: f64,
+    /// Levels that are ordered of it are so many times those that were asked for.
+    pub factor: u64,
+    /// Where it came while the run went.
+    pub joiner: Option<Joiner>,
+    /// Lanes were ever moved to it.
+    pub has_taken: bool,
     /// It is about to leave.
     pub is_draining: bool,
     pub planned: Planned,
@@ -64,6 +71,9 @@ impl Peer {
             lanes: shares.clone(),
             shares,
             capacity: member.capacity,
+            factor: 1,
+            joiner: None,
+            has_taken: false,
             is_draining: false,
             is_prepared: false,
             is_gone: false,
@@ -81,6 +91,21 @@ impl Peer {
 
     pub fn id(&self) -> &AgentId {
         &self.state.agent
+    }
+
+    /// Whether it joined, and has not been heard to load yet.
+    pub fn is_joining(&self) -> bool {
+        self.joiner.is_some() && self.state.start_late_us.is_none() && self.state.seq.0 == 0
+    }
+
+    /// Whether it joined, and never had anything to do.
+    pub fn is_idle_joiner(&self) -> bool {
+        self.joiner.is_some() && !self.has_taken
+    }
+
+    /// Whether its lanes are nobody else's.
+    pub fn is_apart(&self) -> bool {
+        self.joiner.as_ref().is_some_and(|joiner| joiner.is_apart)
     }
 
     /// Whether nothing more is awaited of it.

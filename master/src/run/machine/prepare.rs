@@ -17,13 +17,6 @@ const SHARD_EXPIRES_MS: u64 = 60_000;
 const CLOCK_AGAIN_NS: u64 = seconds(2);
 
 impl RunMachine {
-    pub(super) fn warn_of_what_is_not_there(&mut self) {
-        if self.plan.elastic {
-            let message = "`elastic: true` is there in part only in this version: agents that join get no part of a running run".to_owned();
-            self.warn("joins_not_supported", None, message);
-        }
-    }
-
     pub(super) fn welcome_preparing(&mut self, i: usize, welcome: &Welcome) {
         match welcome.state {
             // It may be compiling already; the same shard again changes nothing.
@@ -39,6 +32,9 @@ impl RunMachine {
 
     pub(super) fn prepared(&mut self, i: usize) {
         self.peers[i].is_prepared = true;
+        if self.phase == Phase::Running && self.peers[i].is_joining() {
+            self.send_start(i);
+        }
     }
 
     pub(super) fn clock_measured(&mut self, agent: &AgentId, offset_ns: i64, round_trip_ns: u64) {
@@ -119,8 +115,10 @@ impl RunMachine {
         format!("not every agent was ready within 30 s: {}", names.join(", "))
     }
 
-    fn send_shard(&mut self, i: usize) {
+    /// Of a joiner that is a plan without its lanes: those come as moves.
+    pub(super) fn send_shard(&mut self, i: usize) {
         let peer = &self.peers[i];
+        let plan = if peer.joiner.is_some() { self.joining.plan() } else { &self.plan };
         let shard = Shard {
             run: self.run,
             epoch: self.epoch,
@@ -128,15 +126,18 @@ impl RunMachine {
             incarnation: peer.state.incarnation,
             expires_unix_ms: self.now.unix_ms.saturating_add(SHARD_EXPIRES_MS),
             seed: self.seed,
-            plan: document::to_json(&self.plan),
+            plan: document::to_json(plan),
             scenarios: peer.shares.clone(),
-            first_vu: 0,
-            ready_for: Vec::new(),
+            first_vu: peer.joiner.as_ref().map_or(0, |joiner| joiner.first_vu),
+            ready_for: peer.joiner.as_ref().map_or_else(Vec::new, |joiner| joiner.ready_for.clone()),
         };
         match serde_json::to_vec(&shard) {
             Ok(bytes) => {
                 let seal = self.key.seal(&bytes).into();
                 self.send(i, Order::Prepare { sealed_shard: bytes.into(), seal });
+            }
+            Err(error) if self.peers[i].joiner.is_some() => {
+                self.dismiss(i, &format!("its shard cannot be written: {error}"));
             }
             Err(error) => self.fail_preparation(format!("the shards cannot be written: {error}")),
         }

@@ -123,7 +123,7 @@ impl RunMachine {
         let Some(part) = self.commits.committed(number) else { return };
         self.saving.part_pause = Pause::default();
         for state in &part.agents {
-            let Some(i) = self.by_name.get(&state.agent).copied() else { continue };
+            let Some(i) = self.peer_of(&state.agent, state.incarnation) else { continue };
             debug_assert!(state.seq >= self.peers[i].durable, "an agent's mark never moves down");
             if state.seq > self.peers[i].durable {
                 self.peers[i].durable = state.seq;

@@ -54,7 +54,10 @@ impl RunMachine {
 
     pub(super) fn started(&mut self, i: usize, monotonic_ns: u64) {
         let (Some(start), Some(clock)) = (self.start, self.peers[i].clock) else { return };
-        if self.peers[i].state.start_late_us.is_none() {
+        if self.peers[i].joiner.is_some() {
+            // The start was past when it came.
+            self.peers[i].state.start_late_us.get_or_insert(0);
+        } else if self.peers[i].state.start_late_us.is_none() {
             let ours_ns = i128::from(monotonic_ns) - i128::from(clock.offset_ns);
             let late_us = (ours_ns - i128::from(start.at_ns)) / 1_000;
             self.peers[i].state.start_late_us = Some(late_us as i64);
@@ -63,10 +66,22 @@ impl RunMachine {
 
     /// A stream came up again, or for the first time after a take-over.
     pub(super) fn welcome_running(&mut self, i: usize, welcome: &Welcome) {
-        self.peers[i].is_prepared = true;
+        let is_new_here = welcome.state == ShardState::New && self.peers[i].is_joining();
+        self.peers[i].is_prepared = !is_new_here;
+        if self.peers[i].joiner.is_some()
+            && matches!(welcome.state, ShardState::Running | ShardState::Finished)
+        {
+            self.peers[i].state.start_late_us.get_or_insert(0);
+        }
         self.has_changes(i, welcome.adjusted);
         self.welcome_moves(i, welcome);
         match welcome.state {
+            ShardState::New if is_new_here => {
+                if self.phase == Phase::Running {
+                    self.send_shard(i);
+                    self.ask_clock(i);
+                }
+            }
             ShardState::New => {
                 return self.lose(i, "its process says that it knows nothing of the run");
             }
@@ -107,7 +122,8 @@ impl RunMachine {
 
     /// The latest minus the earliest start, in milliseconds.
     pub(super) fn start_skew_ms(&self) -> Option<f64> {
-        let late_us = || self.peers.iter().filter_map(|peer| peer.state.start_late_us);
+        let first = || self.peers.iter().filter(|peer| peer.joiner.is_none());
+        let late_us = || first().filter_map(|peer| peer.state.start_late_us);
         let (least, most) = (late_us().min()?, late_us().max()?);
         Some((most - least) as f64 / 1e3)
     }

@@ -11,6 +11,7 @@ use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::view::metrics::ThresholdView;
 use volcanion_common::view::{Metrics, RunStatus, StopReason};
 
+use super::peer::Peer;
 use super::{Action, LAST_DELTAS_WITHIN, Phase, RunMachine};
 use crate::merge::complete::LATE;
 use crate::merge::document::{self, Figures};
@@ -129,9 +130,14 @@ impl RunMachine {
     /// Closes every interval that is due.
     pub(super) fn close_intervals(&mut self) {
         let is_held = self.now.monotonic_ns < self.hold_until_ns;
-        let awaited = self.peers.iter().filter(|peer| !peer.is_over());
-        let Some(heard) = awaited.map(|peer| peer.state.reported_to).min() else { return };
+        if self.peers.iter().all(|peer| peer.is_over()) {
+            return;
+        }
         let run_now = self.run_now();
+        // A joiner has said nothing yet, and owes nothing.
+        let is_awaited = |peer: &&Peer| !peer.is_over() && (peer.joiner.is_none() || peer.state.seq.0 > 0);
+        let awaited = self.peers.iter().filter(is_awaited);
+        let heard = awaited.map(|peer| peer.state.reported_to).min().unwrap_or(run_now);
         let mut is_any_closed = false;
         while self.collector.is_due(run_now, heard) {
             let closes_at = self.collector.closes_at();

@@ -35,6 +35,7 @@ impl RunMachine {
 
     pub(super) fn advance_stopping(&mut self, deadline_ns: u64) {
         self.show_stopping_if_late();
+        self.dismiss_idle();
         self.lose_faulted();
         self.lose_dead();
         self.close_intervals();
@@ -50,7 +51,8 @@ impl RunMachine {
 
     /// Nothing more is awaited of the agents.
     pub(super) fn conclude(&mut self) {
-        if self.stop.is_none() && self.peers.iter().all(|peer| peer.state.gap.is_some()) {
+        let mut had_parts = self.peers.iter().filter(|peer| !peer.is_idle_joiner());
+        if self.stop.is_none() && had_parts.all(|peer| peer.state.gap.is_some()) {
             let message = Some("every agent was lost".to_owned());
             self.stop =
                 Some(Stop { reason: StopReason::Lost, message, why: StopWhy::Failed, at: self.run_now() });

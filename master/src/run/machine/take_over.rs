@@ -24,23 +24,24 @@ impl RunMachine {
         machine.judge.begin_at(taken.total.to);
         machine.collector =
             Collector::resume(machine.plan.interval, machine.peers.len(), taken.total, taken.next_part);
+        machine.resume_joined(taken.joined);
         for state in taken.agents {
-            let Some(i) = machine.by_name.get(&state.agent).copied() else { continue };
+            let Some(i) = machine.peer_of(&state.agent, state.incarnation) else { continue };
             let peer = &mut machine.peers[i];
-            if peer.state.incarnation == state.incarnation {
-                peer.durable = state.seq;
-                peer.inbox = Inbox::after(state.seq);
-                peer.state = state;
-                peer.state.scenarios.resize_with(machine.plan.scenarios.len(), Default::default);
-            }
+            peer.durable = state.seq;
+            peer.inbox = Inbox::after(state.seq);
+            peer.state = state;
+            peer.state.scenarios.resize_with(machine.plan.scenarios.len(), Default::default);
         }
         machine.resume_changes(taken.changes);
         machine.resume_moves(taken.moves);
         match taken.start_at_unix_us {
-            Some(unix_us) => machine.go_on(unix_us, taken.stop_reason),
+            Some(unix_us) => {
+                machine.go_on(unix_us, taken.stop_reason);
+                machine.lose_replaced();
+            }
             None => machine.give_up_unstarted(),
         }
-        machine.warn_of_what_is_not_there();
         // Readers see at once what is known, not an empty run until the next interval.
         machine.publish();
         machine.advance();

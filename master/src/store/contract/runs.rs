@@ -96,7 +96,7 @@ pub(super) async fn an_ended_run_never_changes(place: &dyn Place) {
         store.end_run(epoch, run.id(), &other_end).await,
         store.update_run(epoch, run.id(), &progress).await,
         store.commit(epoch, run.id(), &part(1, 0, 1, 1, 1)).await,
-        store.join_run(epoch, run.id(), &[]).await,
+        store.join_run(epoch, run.id(), &[], &[]).await,
         store.move_run(epoch, run.id(), &[]).await,
     ] {
         assert!(matches!(refused, Err(StoreError::NotGoing(_))));

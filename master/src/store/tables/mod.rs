@@ -120,8 +120,14 @@ impl Store for TableStore {
         self.health.wrote(0, levels::change(&self.pool, epoch, run, change, levels).await)
     }
 
-    async fn join_run(&self, epoch: Epoch, run: RunId, members: &[Member]) -> Result<(), StoreError> {
-        self.health.wrote(0, runs::join(&self.pool, epoch, run, members).await)
+    async fn join_run(
+        &self,
+        epoch: Epoch,
+        run: RunId,
+        first: &[Member],
+        joined: &[Member],
+    ) -> Result<(), StoreError> {
+        self.health.wrote(0, runs::join(&self.pool, epoch, run, first, joined).await)
     }
 
     async fn move_run(&self, epoch: Epoch, run: RunId, moves: &[AgentMove]) -> Result<(), StoreError> {

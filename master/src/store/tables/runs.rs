@@ -1,5 +1,6 @@
 //! Runs: their rows, from the start to the end.
 
+use serde::{Deserialize, Serialize};
 use volcanion_common::ids::{Epoch, RunId};
 use volcanion_common::registry::Member;
 use volcanion_common::view::{Metrics, RunView};
@@ -86,7 +87,7 @@ async fn put(transaction: &mut Transaction, run: &RunRecord, created_us: i64) ->
     .bind(run.start_at_unix_us.map(|us| us as i64))
     .bind(view.planned_duration_ms as i64)
     .bind(run.seed as i64)
-    .bind(text(&run.members)?)
+    .bind(text(&takers(&run.members, &run.joined))?)
     .bind(run.next_part as i64)
     .bind(levels::text_of(&view.levels)?);
     Ok(transaction.run(query).await? == 1)
@@ -119,10 +120,11 @@ pub(super) async fn join(
     pool: &Pool,
     epoch: Epoch,
     run: RunId,
-    members: &[Member],
+    first: &[Member],
+    joined: &[Member],
 ) -> Result<(), StoreError> {
     let query = Query::new("UPDATE runs SET members = $1 WHERE id = $2 AND ended_us IS NULL")
-        .bind(text(members)?)
+        .bind(text(&takers(first, joined))?)
         .bind(run.to_string());
     change(pool, epoch, run, query).await
 }
@@ -183,17 +185,21 @@ pub(super) async fn record(pool: &Pool, id: RunId) -> Result<Option<RunRecord>, 
          planned_ms, levels, plan, seed, members, next_part FROM runs WHERE id = $1 AND NOT is_forgotten",
     );
     let Some(row) = pool.one(query.bind(id.to_string())).await? else { return Ok(None) };
+    let takers: Vec<Taker> = rows::json(&row, "members")?;
+    let (joined, first): (Vec<Taker>, Vec<Taker>) = takers.into_iter().partition(|taker| taker.joined);
+    let members = |takers: Vec<Taker>| takers.into_iter().map(|taker| taker.member).collect();
     Ok(Some(RunRecord {
         view: rows::run_view(&row)?,
         plan: rows::json(&row, "plan")?,
         seed: row.get::<i64>("seed")? as u64,
-        members: rows::json(&row, "members")?,
+        members: members(first),
         start_at_unix_us: row.get::<Option<i64>>("started_us")?.map(|us| us as u64),
         stop_reason: rows::stop_reason(&row)?,
         agents: agents::all(pool, id).await?,
         next_part: row.get::<i64>("next_part")? as u64,
         changes: levels::changes(pool, id).await?,
         moves: moves::all(pool, id).await?,
+        joined: members(joined),
     }))
 }
 
@@ -207,4 +213,19 @@ pub(super) async fn metrics(pool: &Pool, id: RunId) -> Result<Option<Metrics>, S
         Query::new("SELECT metrics FROM runs WHERE id = $1 AND metrics IS NOT NULL AND NOT is_forgotten");
     let row = pool.one(query.bind(id.to_string())).await?;
     row.as_ref().map(|row| rows::json(row, "metrics")).transpose()
+}
+
+/// One who takes part, as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Taker {
+    #[serde(flatten)]
+    member: Member,
+    /// While the run went.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    joined: bool,
+}
+
+fn takers(first: &[Member], joined: &[Member]) -> Vec<Taker> {
+    let first = first.iter().map(|member| Taker { member: member.clone(), joined: false });
+    first.chain(joined.iter().map(|member| Taker { member: member.clone(), joined: true })).collect()
 }

@@ -113,6 +113,7 @@ struct Stored {
     agents: BTreeMap<AgentId, AgentState>,
     changes: BTreeMap<u64, Change>,
     moves: BTreeMap<u64, PeerMove>,
+    joined: Vec<Member>,
     ending: Option<Ending>,
 }
 
@@ -195,6 +196,7 @@ impl Bench {
             next_part: stored.next_part,
             changes: stored.changes.values().copied().collect(),
             moves: stored.moves.values().cloned().collect(),
+            joined: stored.joined.clone(),
         };
         let (machine, actions) = RunMachine::resume(taken, now);
         Self::with(machine, actions, run, now, stored)
@@ -239,7 +241,8 @@ impl Bench {
                 | Action::Commit(_)
                 | Action::End(_)
                 | Action::SaveChange(_)
-                | Action::SaveMoves(_) => {
+                | Action::SaveMoves(_)
+                | Action::SaveJoins(_) => {
                     self.writes.push(action.clone());
                 }
                 Action::StepDown | Action::Done => self.is_over = true,
@@ -287,6 +290,10 @@ impl Bench {
             Action::SaveMoves(save) => {
                 self.store_moves(&save.moves);
                 Event::MovesSaved { batch: save.batch }
+            }
+            Action::SaveJoins(save) => {
+                self.stored.joined = save.joined;
+                Event::JoinsSaved { batch: save.batch }
             }
             other => panic!("not a write: {other:?}"),
         };
