@@ -12,6 +12,7 @@ pub mod prometheus;
 pub mod quota;
 pub mod rest;
 pub mod tools;
+pub mod wire;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

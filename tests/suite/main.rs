@@ -9,6 +9,7 @@ mod agent_loss;
 mod bad_input;
 mod calibrate;
 mod command_line;
+mod cut_wires;
 mod deploy_files;
 mod elastic;
 mod etcd_gone;
