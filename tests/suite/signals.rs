@@ -1,4 +1,4 @@
-//! SIGTERM to an agent that carries a run: the first one ends it well, a second one at once.
+//! Signals in mid-run: the first one ends a process well, a second one at once.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::harness::await_some;
 use crate::harness::cluster::Cluster;
 use crate::harness::masters::await_beyond;
+use crate::harness::noting::NotingTarget;
+use crate::harness::process::Process;
 
 fn plan(target: &str, is_elastic: bool) -> Value {
     json!({
@@ -50,4 +52,25 @@ async fn a_second_signal_ends_an_agent_at_once() {
     let missing = cluster.target.requests().await - metrics["total_requests"].as_u64().expect("it counts");
     let at_most = metrics["completeness"]["gaps"][0]["at_most_requests"].as_u64().expect("a named gap");
     assert!(missing <= at_most, "{missing} of {at_most}: {metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_ends_the_command_line_without_waiting_for_the_run() {
+    // A target that never answers, so that the run's own stop takes a second.
+    let target = NotingTarget::start_with(|_, _| std::future::pending()).await;
+    let flags = ["--vus", "1", "--duration", "60s", "--cores", "1", "--json"];
+    let mut process = Process::volcanion("run", &[&["run", &target.url], &flags[..]].concat());
+    await_some("it loads", Duration::from_secs(30), || async { (!target.noted().is_empty()).then_some(()) })
+        .await;
+    // Two signals that come together count as one.
+    for _ in 0..4 {
+        process.signal("INT").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let status = process.ended(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(130), "{status:?}");
+    assert!(
+        !process.lines().iter().any(|line| line.contains("total_requests")),
+        "it did not wait for the result"
+    );
 }

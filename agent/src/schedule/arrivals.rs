@@ -124,13 +124,9 @@ impl Arrivals {
         self.later.front().map(Turn::moment_ns)
     }
 
-    /// Makes the turns that have come; whether there was one.
+    /// Makes the next turn, if it has come; whether it had. One at a time: arrivals may lie between it and the one after.
     pub fn go_over_until(&mut self, now_ns: u64) -> bool {
-        let mut has_turned = false;
-        while self.turn_ns().is_some_and(|from_ns| from_ns <= now_ns) {
-            has_turned = self.go_over().is_some();
-        }
-        has_turned
+        self.turn_ns().is_some_and(|from_ns| from_ns <= now_ns) && self.go_over().is_some()
     }
 
     /// No turn is made any more.

@@ -25,8 +25,7 @@ pub async fn follow(cluster: &dyn Cluster, run: RunView, may_stop: bool) -> Resu
     let mut updates = cluster.updates(id).await?;
     let mut state = RunState { run: Some(run), ..RunState::default() };
     let mut view = LiveView::new();
-    let mut signals = Signals::new()?;
-    let mut interrupted = false;
+    let mut signals = Some(Signals::new()?);
     loop {
         tokio::select! {
             update = updates.next() => {
@@ -43,12 +42,9 @@ pub async fn follow(cluster: &dyn Cluster, run: RunView, may_stop: bool) -> Resu
                     view.draw(&state);
                 }
             }
-            () = signals.next() => {
-                if interrupted {
-                    view.clear();
-                    std::process::exit(crate::exit::Exit::Interrupted as i32);
-                }
-                interrupted = true;
+            () = next(&mut signals) => {
+                // From now on another one ends the process at once, whatever it is waiting for.
+                signals.take().map(|signals| tokio::spawn(end_at_next(signals)));
                 if !may_stop {
                     break;
                 }
@@ -57,8 +53,22 @@ pub async fn follow(cluster: &dyn Cluster, run: RunView, may_stop: bool) -> Resu
         }
     }
     view.clear();
+    let interrupted = signals.is_none();
     let message = state.run.and_then(|run| run.message);
     Ok(Followed { metrics: state.metrics, message, interrupted })
+}
+
+/// The next signal; none comes where nobody listens any more.
+async fn next(signals: &mut Option<Signals>) {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn end_at_next(mut signals: Signals) {
+    signals.next().await;
+    std::process::exit(crate::exit::Exit::Interrupted as i32);
 }
 
 /// SIGINT and SIGTERM.

@@ -248,6 +248,18 @@ proptest! {
 }
 
 #[test]
+fn what_is_due_between_two_turns_that_one_look_passes_is_started() {
+    let ms = Micros::from_millis;
+    let (all, none) = (whole(1), ScenarioShare { lanes: 1, owned: Vec::new() });
+    let profile = Profile::of_rate(Rate::per_second(250), ms(3_000));
+    let mut rate = ArrivalRate::new(Arrivals::new(Arrival::Uniform, profile, &none, 0, 0), WhenBusy::Queue);
+    rate.moved(NewLanes { number: 1, from: ms(550), share: all });
+    rate.adjust(NewRate { number: 2, origin: ms(553), from: ms(553), rate: Rate::ZERO });
+    assert_eq!(due(&mut rate, 540), [0; 0]);
+    assert_eq!(due(&mut rate, 560), [552_000_000]);
+}
+
+#[test]
 fn poisson_lanes_that_move_keep_the_whole_a_poisson_process_of_the_whole_rate() {
     let stages = vec![
         Stage { duration: Micros::from_secs(10), target: Rate::per_second(2_000) },

@@ -228,13 +228,6 @@ fn a_lost_agent_ends_the_run_where_the_plan_says_so() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_said() {
-    let b =
-        Bench::new(open_plan(10, 60, json!({ "on_agent_loss": "redistribute", "elastic": true })), &["a"]);
-    assert_eq!(b.warnings(), [""; 0]);
-}
-
-#[test]
 fn an_agent_that_forgot_the_run_is_lost_with_a_gap() {
     let mut b = Bench::running(open_plan(10, 4, json!({})), &["a", "b"]);
     b.at_ms(1_010);

@@ -3,6 +3,7 @@
 
 mod adjust;
 mod faults;
+mod joins;
 mod life;
 mod moves;
 mod random;
@@ -21,6 +22,7 @@ use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{
     Change, DeltaFrame, Hello, Moved, Order, Report, ShardState, StopWhy, Welcome,
 };
+use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
@@ -370,7 +372,7 @@ impl Bench {
     }
 
     fn open_as(&mut self, agent: &str, state: ShardState, adjusted: u64, moved: Vec<Moved>) {
-        let incarnation = self.run.members.iter().find(|m| m.id.0 == agent).expect("a member").incarnation;
+        let incarnation = self.incarnation(agent);
         let welcome =
             Welcome { incarnation, state, run_time: RunTime::START, first_unacked: Seq(0), adjusted, moved };
         let stream = self.stream(agent);
@@ -404,8 +406,14 @@ impl Bench {
     }
 
     fn gone(&mut self, agent: &str) {
-        let incarnation = self.run.members.iter().find(|m| m.id.0 == agent).expect("a member").incarnation;
+        let incarnation = self.incarnation(agent);
         self.event(Event::MemberGone { agent: agent.into(), incarnation });
+    }
+
+    /// Of the newest process of that name.
+    fn incarnation(&self, agent: &str) -> Incarnation {
+        let mut members = self.run.members.iter().chain(&self.stored.joined).rev();
+        members.find(|member| member.id.0 == agent).expect("a member").incarnation
     }
 
     fn orders(&self, agent: &str) -> Vec<Order> {
