@@ -1,6 +1,6 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
-.PHONY: help demo build deps test test-all fuzz soak lint bench
+.PHONY: help demo build deps test test-all fuzz soak lint bench bench-scale
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"
@@ -10,6 +10,7 @@ help:
 	@echo "make fuzz      a million cases of each property of the response parser (a minute or two)"
 	@echo "make soak      simulated clusters under faults, fresh seeds for an hour (SOAK_SECONDS says otherwise)"
 	@echo "make lint      formatting and clippy, warnings denied"
+	@echo "make bench-scale  one master with 10, 100 and 1,000 simulated agents"
 	@echo "make bench     the engine beside wrk, h2load, oha, hey, ab, and its stages alone: the tables of docs/performance.md"
 
 build:
@@ -42,6 +43,9 @@ lint:
 	@tests/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench-scale: BENCH = fleet
+bench-scale: bench
 
 # BENCH="--rounds 3 http https" measures less.
 bench: build

@@ -40,7 +40,7 @@ def main():
     for name in given.sections or sections.ALL:
         print(f"{name}: {sections.ALL[name].__doc__}", file=sys.stderr)
         try:
-            tables[name] = f"{sections.ALL[name](settings)}\n{circumstances(settings)}\n"
+            tables[name] = f"{sections.ALL[name](settings)}\n{circumstances(settings, name)}\n"
         except Failed as failed:
             print(f"  skipped: {failed}", file=sys.stderr)
             continue
@@ -50,15 +50,16 @@ def main():
     return 0 if tables else 1
 
 
-def circumstances(settings):
+def circumstances(settings, name):
     """What to know of the machine beside a table."""
     cpus = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     model = re.search(r"model name\s*:\s*(.*)", cpus)
     cores = os.cpu_count()
     load = os.getloadavg()[2]
     shared = " (one core for client and server!)" if settings.client_core == settings.server_core else ""
+    rounds = "" if name in sections.WITHOUT_ROUNDS else f"{settings.rounds} rounds of {settings.seconds} s; "
     return (
-        f"*{settings.rounds} rounds of {settings.seconds} s; {model.group(1) if model else platform.machine()}, {cores} cores{shared}, "
+        f"*{rounds}{model.group(1) if model else platform.machine()}, {cores} cores{shared}, "
         f"Linux {platform.release()}; load average of the last 15 minutes {load:.1f}.*"
     )
 

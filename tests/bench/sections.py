@@ -11,6 +11,7 @@ import clients
 import cluster
 import profiler
 import rounds
+import scale
 from clients import ROOT, VOLCANION
 from nginx import nginx
 from processes import Failed, cores, free_ports, run, server
@@ -174,6 +175,27 @@ def memory(settings):
     return head + "\n".join(rows) + "\n"
 
 
+def fleet(settings):
+    """One master and 10 to 1,000 simulated agents of 20 series, a delta a second each."""
+    if not shutil.which("etcd"):
+        raise Failed("etcd is not here; `make deps` brings it")
+    built = subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "-p", "volcanion-fleet"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if built.returncode:
+        raise Failed(f"the fleet does not build: {built.stderr[-600:]}")
+    lines = [
+        "| agents | deltas/s | CPU of the master, cores | CPU for each delta, µs | resident before, MiB | at most, MiB | history on disk, KB/s | ended late, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for agents in (10, 100, 1000):
+        one = scale.measure(settings, agents)
+        lines.append(
+            f"| {agents:,} | {agents:,} | {one['cores']:.2f} | {one['us_each']:.0f} | {one['idle'] / 2**20:.0f} | {one['peak'] / 2**20:.0f} "
+            f"| {one['stored'] / 1e3:.0f} | {one['end_late_s']:.1f} |"
+        )
+        print(f"  {lines[-1]}", file=sys.stderr)
+    return "\n".join(lines) + "\n"
+
+
 def stages(_settings):
     """The pure stages: benches of each crate."""
     blocks = []
@@ -200,4 +222,6 @@ def profile(settings):
     return f"| of {us:.2f} µs | share | µs a request |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-ALL = {f.__name__: f for f in (http, https, http2, profile, pacing, latency, memory, stages)}
+ALL = {f.__name__: f for f in (http, https, http2, profile, pacing, latency, memory, fleet, stages)}
+# Those that measure each thing once, in a time of their own.
+WITHOUT_ROUNDS = {"memory", "fleet", "stages"}

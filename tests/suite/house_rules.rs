@@ -41,7 +41,7 @@ fn no_file_names_a_registry_or_a_home() {
 
 #[test]
 fn every_crate_keeps_the_common_lints_and_edition() {
-    for krate in ["proto", "common", "agent", "master", "cli", "tests/simulation"] {
+    for krate in ["proto", "common", "agent", "master", "cli", "tests/simulation", "tests/fleet"] {
         let manifest =
             fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("the manifest can be read");
         for line in ["edition.workspace = true", "[lints]\nworkspace = true"] {
