@@ -144,8 +144,9 @@ impl World {
         if carried.stream.is_some() {
             carried.streamed_ns = now_ns;
         }
-        // That a stream is gone, the load hears at the next tick.
-        let is_trusted = now_ns < heard_ns + STREAM_TRUST && now_ns <= carried.streamed_ns + TICK;
+        // That a stream is gone, the load hears at the next tick; after a pause of the process it may look before that.
+        let awake_ns = carried.streamed_ns.max(node.asleep_until_ns.min(now_ns));
+        let is_trusted = now_ns < heard_ns + STREAM_TRUST && now_ns <= awake_ns + TICK;
         let is_heard = now_ns < heard_ns + node.orphan_timeout.as_nanos();
         if !looked.begun.is_empty() && !(is_heard && (is_trusted || monotonic_ns < node.lease_until_ns)) {
             self.violate(format!(

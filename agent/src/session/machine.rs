@@ -79,7 +79,9 @@ pub struct Machine {
     outbox: Outbox,
     /// When a leader was last heard.
     heard_ns: u64,
-    /// Until when the registry entry was sure to be there, as of the last look.
+    /// When anything happened last; a tick comes five times a second.
+    seen_ns: u64,
+    /// Until when the registry entry was sure to be there, as of the last look; 0: nobody looked yet.
     lease_until_ns: u64,
     /// When it was last not sure to be; 0: never.
     lease_lapsed_ns: u64,
@@ -118,7 +120,8 @@ impl Machine {
             epoch: Epoch(0),
             outbox: Outbox::default(),
             heard_ns: 0,
-            lease_until_ns: u64::MAX,
+            seen_ns: u64::MAX,
+            lease_until_ns: 0,
             lease_lapsed_ns: 0,
             allowed_until_ns: 0,
             fingerprint: None,
@@ -165,6 +168,7 @@ impl Machine {
         if self.is_forgotten {
             return actions;
         }
+        self.see_pause(now, &mut actions);
         match event {
             Event::Opened { stream, hello } => self.on_opened(stream, &hello, now, &mut actions),
             Event::Order { stream, order } => {
@@ -188,6 +192,17 @@ impl Machine {
         self.see_hand_over(now, &mut actions);
         self.settle(&mut actions);
         actions
+    }
+
+    /// After a pause of the whole process what still comes down the stream may be from before it, and its leader may have given this agent up: before
+    /// load begins it is to say anew that it wants it. (Load that goes has a fence, which has come meanwhile.)
+    fn see_pause(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let paused = Micros(now.monotonic_ns.saturating_sub(self.seen_ns) / 1_000);
+        self.seen_ns = now.monotonic_ns;
+        let waits = matches!(self.phase, Phase::Compiling | Phase::Prepared { .. });
+        if waits && paused >= STREAM_TRUST {
+            self.close(format!("this process was held up for {paused}"), actions);
+        }
     }
 
     fn on_opened(&mut self, stream: StreamId, hello: &Hello, now: Now, actions: &mut Vec<Action>) {

@@ -9,7 +9,8 @@ impl Machine {
     pub(super) fn on_tick(&mut self, lease_until_ns: u64, now: Now, actions: &mut Vec<Action>) {
         let silent = Micros(now.monotonic_ns.saturating_sub(self.heard_ns) / 1_000);
         let is_silent = silent >= self.orphan_timeout;
-        if self.lease_until_ns.min(lease_until_ns) <= now.monotonic_ns {
+        let is_first_look = self.lease_until_ns == 0;
+        if lease_until_ns <= now.monotonic_ns || !is_first_look && self.lease_until_ns <= now.monotonic_ns {
             self.lease_lapsed_ns = now.monotonic_ns;
         }
         self.lease_until_ns = lease_until_ns;

@@ -482,14 +482,31 @@ fn a_release_in_mid_run_drops_the_load() {
 }
 
 #[test]
+fn a_shard_that_waited_through_a_pause_of_the_process_is_started_by_a_new_stream_only() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    bench.event(Event::Compiled { attempt: 1, result: Ok(1) });
+    bench.now.monotonic_ns += 8 * SECOND_NS;
+    let start = || Order::StartAt { monotonic_ns: 1_002 * SECOND_NS };
+    assert_eq!(bench.order(start()), ["close"], "it may be from before its leader gave the agent up");
+    bench.open(1, 0);
+    assert_eq!(bench.order(start()), ["start 1008"]);
+}
+
+#[test]
 fn the_engine_is_told_how_long_it_may_go_on_by_itself() {
     let mut bench = Bench::running();
     let tick = |bench: &mut Bench, lease_s: u64| -> Vec<String> {
         let event = Event::Tick { lease_until_ns: lease_s * SECOND_NS };
         bench.machine.handle(event, bench.now).iter().map(word).collect()
     };
-    assert_eq!(tick(&mut bench, 1_003), ["until 1004"], "with a stream: as long as it is trusted");
-    assert!(tick(&mut bench, 1_003).is_empty());
+    assert_eq!(
+        bench.machine.allowed_until_ns,
+        1_004 * SECOND_NS,
+        "by the stream alone, before anybody looked at the lease"
+    );
+    assert!(tick(&mut bench, 1_003).is_empty(), "with a stream: as long as it is trusted");
     assert_eq!(tick(&mut bench, 1_005), ["until 1005"], "or the lease, where that is longer");
     bench.lose();
     assert_eq!(tick(&mut bench, 1_003), ["until 1003"], "without a stream: the lease");
