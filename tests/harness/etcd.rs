@@ -41,6 +41,12 @@ impl Etcd {
         self.await_health().await;
     }
 
+    /// Starts one that knows nothing where it was, after it was killed: as one that was lost with its disk, and is built anew.
+    pub async fn start_empty(&mut self) {
+        self.data = TempDir::new().expect("a temporary folder can be made");
+        self.start_again().await;
+    }
+
     async fn await_health(&self) {
         let health = format!("{}/health", self.url);
         await_some("etcd is healthy", Duration::from_secs(30), || async {
