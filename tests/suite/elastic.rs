@@ -11,7 +11,7 @@ use crate::harness::noting::NotingTarget;
 
 const RATE: u64 = 600;
 /// How far the rate of a whole second at the target may be from the asked one.
-const RATE_WITHIN: f64 = 0.1;
+const RATE_WITHIN: f64 = 0.05;
 
 fn plan(target: &str, rate: u64, seconds: u64) -> Value {
     json!({
