@@ -44,7 +44,7 @@ fn check_rate(target: &NotingTarget, rate: u64) {
         worst = worst.max(apart);
         assert!(apart <= RATE_WITHIN, "{arrivals} of {rate} in second {second}");
     }
-    println!("each of {whole} seconds is within {:.2} % of {rate}/s", worst * 100.0);
+    eprintln!("each of {whole} seconds is within {:.2} % of {rate}/s", worst * 100.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
