@@ -14,6 +14,8 @@ use crate::schedule::pacer::{QUANTUM, QUANTUM_MAX};
 
 /// The most load cores.
 pub const CORES_MAX: u32 = 1_024;
+/// The flag by which it gets credentials.
+const KEY_FLAG: &str = "--cluster-key-file";
 /// The flag that lets an agent listen beyond loopback without credentials.
 pub const ALLOW_FLAG: &str = "--allow-unauthenticated";
 
@@ -152,7 +154,7 @@ impl Config {
         }
         for (field, address) in [("listen", Some(self.listen)), ("metrics_listen", self.metrics_listen)] {
             let Some(address) = address else { continue };
-            listen::check(address, self.has_credentials, self.allow_unauthenticated, ALLOW_FLAG)
+            listen::check(address, self.has_credentials, self.allow_unauthenticated, KEY_FLAG, ALLOW_FLAG)
                 .map_err(|source| ConfigError::Listen { field, source })?;
         }
         match &self.advertise {

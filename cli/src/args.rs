@@ -12,10 +12,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentArgs, PacingArgs};
 pub use client::{
-    AdjustArgs, AgentsArgs, MasterRef, PlansArgs, RunRef, RunsArgs, StartArgs, ValidateArgs, WatchArgs,
+    AdjustArgs, AgentsArgs, KeysArgs, KeysCommand, ListArgs, MasterRef, PlansArgs, RunRef, RunsArgs,
+    StartArgs, ValidateArgs, WatchArgs,
 };
 pub use cluster::{EtcdArgs, KeyArgs};
-pub use master::MasterArgs;
+pub use master::{MasterArgs, PublicWord};
 pub use run::{ArrivalWord, CalibrateArgs, DemoArgs, RunArgs, TargetArgs};
 
 /// Loads HTTP services from many machines at once and reports one truth about them.
@@ -68,6 +69,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// List the registered agents, or drain one
     Agents(AgentsArgs),
+    /// List, make or revoke keys for clients of a master; for admins
+    Keys(KeysArgs),
 }
 
 #[cfg(test)]

@@ -69,5 +69,6 @@ async fn command(command: Command) -> Result<Exit, Failure> {
         Command::Stop(args) => command::start::stop(&args).await,
         Command::Watch(args) => command::start::watch(&args).await,
         Command::Agents(args) => command::agents::agents(&args).await,
+        Command::Keys(args) => command::keys::keys(&args).await,
     }
 }

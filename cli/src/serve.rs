@@ -9,7 +9,10 @@ use volcanion_common::registry::Registry;
 use volcanion_common::registry::etcd::{EtcdOptions, EtcdRegistry};
 use volcanion_common::session::seal::ClusterKey;
 
-use crate::args::{AgentArgs, EtcdArgs, KeyArgs, MasterArgs, TargetArgs};
+use volcanion_master::access::AdminKey;
+use volcanion_master::expose::rest::Public;
+
+use crate::args::{AgentArgs, EtcdArgs, KeyArgs, MasterArgs, PublicWord, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::target::Target;
 
@@ -22,6 +25,11 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
         store: args.store.parse().map_err(Failure::wrong)?,
         keep: volcanion_master::store::Keep { runs: args.keep_runs, age: args.keep_for },
         cluster_key: cluster_key(&args.key)?.unwrap_or_else(ClusterKey::open),
+        admin_key: admin_key(args)?,
+        public: Public {
+            health: args.public.contains(&PublicWord::Health),
+            metrics: args.public.contains(&PublicWord::Metrics),
+        },
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout.duration(),
         stop_runs_on_exit: false,
@@ -119,6 +127,14 @@ fn cluster_key(args: &KeyArgs) -> Result<Option<ClusterKey>, Failure> {
     ClusterKey::new(&text)
         .map(Some)
         .map_err(|error| Failure::wrong(format!("--cluster-key-file {}: {error}", path.display())))
+}
+
+/// The first admin's key, where one was given.
+fn admin_key(args: &MasterArgs) -> Result<Option<AdminKey>, Failure> {
+    let Some(path) = &args.admin_key_file else { return Ok(None) };
+    let wrong = |error: String| Failure::wrong(format!("--admin-key-file {}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    AdminKey::new(&text).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
 fn labels(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {

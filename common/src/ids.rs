@@ -49,6 +49,10 @@ uuid_id!(
     /// A stored plan.
     PlanId
 );
+uuid_id!(
+    /// A key for clients of REST; not the key itself.
+    KeyId
+);
 
 /// An agent's name, unique in its cluster; it outlives the process, see [`Incarnation`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use volcanion_common::session::seal::ClusterKey;
 
+use crate::access::AdminKey;
+use crate::expose::rest::Public;
 use crate::store::{Keep, StoreUrl};
 
 /// A master's settings.
@@ -21,6 +23,10 @@ pub struct Config {
     pub keep: Keep,
     /// Seals the orders to agents.
     pub cluster_key: ClusterKey,
+    /// The first admin's key: with it every client is asked for a key.
+    pub admin_key: Option<AdminKey>,
+    /// What is answered without a key all the same.
+    pub public: Public,
     /// Listen beyond loopback although clients need no credentials.
     pub allow_unauthenticated: bool,
     /// How long the agents of this cluster go on without a master: said when a master leaves runs behind.
@@ -38,6 +44,8 @@ impl Config {
             store: StoreUrl::Memory,
             keep: Keep::default(),
             cluster_key,
+            admin_key: None,
+            public: Public::default(),
             allow_unauthenticated: false,
             orphan_timeout: Duration::from_secs(30),
             stop_runs_on_exit: true,

@@ -14,6 +14,8 @@ pub mod store;
 
 pub mod run;
 
+pub mod access;
+
 pub mod expose;
 
 use std::net::SocketAddr;
@@ -27,7 +29,9 @@ use uuid::Uuid;
 use volcanion_common::net::listen::{self, ListenError};
 use volcanion_common::registry::{Candidate, Registry, RegistryError};
 
+use access::Access;
 pub use config::{AdvertiseUrl, Config};
+use expose::rest::{Public, RestState};
 use fleet::Agents;
 use fleet::dial::Dialer;
 use leader::{Campaigner, Office, World};
@@ -40,6 +44,8 @@ const RUNS_END_TIMEOUT: Duration = Duration::from_secs(20);
 const REST_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often ended runs are looked through for those whose time is over.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
+/// The flag with which REST asks for keys.
+const KEY_FLAG: &str = "--admin-key-file";
 /// The flag that lets REST listen beyond loopback without credentials.
 const OPEN_FLAG: &str = "--allow-unauthenticated";
 
@@ -68,6 +74,7 @@ pub enum StartError {
 /// A master that runs in tasks of this process.
 pub struct Master {
     office: Office,
+    access: Access,
     rest_address: Option<SocketAddr>,
     task: JoinHandle<()>,
 }
@@ -76,6 +83,11 @@ impl Master {
     /// What clients ask of it in its present term, or while it stands by.
     pub fn runs(&self) -> Runs {
         self.office.runs()
+    }
+
+    /// Who may ask, and for what.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     #[cfg(test)]
@@ -125,6 +137,8 @@ pub async fn start(
     }
     let store = store::open(&config.store).await?;
     let agents = Agents::watch(&*registry).await?;
+    let access = Access::new(Arc::clone(&store), config.admin_key.clone());
+    let public = config.public;
     let world = World {
         store: Arc::clone(&store),
         agents: agents.clone(),
@@ -144,14 +158,14 @@ pub async fn start(
     tasks.spawn(store::keep_probing(store, stop.clone()));
     if let Some(listener) = listener {
         tracing::info!(address = rest_address.map(tracing::field::display), "REST listens");
-        tasks.spawn(serve(listener, office.clone(), stop.clone()));
+        tasks.spawn(serve(listener, office.clone(), access.clone(), public, stop.clone()));
     }
     let task = tokio::spawn(supervise(campaign, tasks, stop));
-    Ok(Master { office, rest_address, task })
+    Ok(Master { office, access, rest_address, task })
 }
 
 async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listen::check(address, false, config.allow_unauthenticated, OPEN_FLAG)?;
+    listen::check(address, config.admin_key.is_some(), config.allow_unauthenticated, KEY_FLAG, OPEN_FLAG)?;
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
 }
 
@@ -194,12 +208,18 @@ async fn forget_old_runs(office: Office, stop: CancellationToken) {
     }
 }
 
-async fn serve(listener: TcpListener, office: Office, stop: CancellationToken) {
+async fn serve(
+    listener: TcpListener,
+    office: Office,
+    access: Access,
+    public: Public,
+    stop: CancellationToken,
+) {
     let address = match listener.local_addr() {
         Ok(address) => address,
         Err(error) => return tracing::error!(%error, "the REST listener is gone"),
     };
-    let router = expose::rest::router(expose::rest::RestState::new(office, address, stop.clone()));
+    let router = expose::rest::router(RestState::new(office, access, public, address, stop.clone()));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
     if let Err(error) = served {

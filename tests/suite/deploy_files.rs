@@ -28,6 +28,19 @@ async fn helm_accepts_the_chart() {
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+    for part in [
+        "name: vol-admin",
+        "api-key:",
+        "--admin-key-file=/etc/volcanion-admin/api-key",
+        "--public=health,metrics",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let open = helm_template(&["--set", "fullnameOverride=vol", "--set", "auth.mode=off"]).await;
+    assert!(open.contains("--allow-unauthenticated") && !open.contains("vol-admin"), "{open}");
+    for wrong in ["auth.mode=open", "auth.public={metrics}"] {
+        assert_ne!(run(&helm(), &["template", "vol", &chart, "--set", wrong]).await.code, 0, "{wrong}");
+    }
     let wrong = run(&helm(), &["template", "vol", &chart, "--set", "agent.replicas=many"]).await;
     assert_ne!(wrong.code, 0, "a wrong value is refused");
 }

@@ -9,7 +9,7 @@ use crate::harness::tools::root;
 const STAGES: [(&str, &[&str]); 3] = [
     ("common", &["plan", "validate", "shard", "series", "delta", "session", "view"]),
     ("agent", &["prepare", "schedule", "send", "record", "delta", "engine", "session", "expose"]),
-    ("master", &["fleet", "session", "merge", "evaluate", "store", "run", "expose"]),
+    ("master", &["fleet", "session", "merge", "evaluate", "store", "run", "access", "expose"]),
 ];
 
 /// Files that join stages, and so know later ones: wiring, and the reading of a document into a plan that is checked.

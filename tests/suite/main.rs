@@ -19,6 +19,7 @@ mod fail_over;
 mod frozen;
 mod histogram_bytes;
 mod house_rules;
+mod keys;
 mod layers;
 mod loopback_only;
 mod many_vus;

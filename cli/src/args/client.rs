@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use volcanion_common::units::Rate;
+use clap::{Args, Subcommand};
+use volcanion_common::units::{Micros, Rate};
+use volcanion_common::view::Role;
 
-use super::value::rate;
+use super::value::{duration, rate};
 
 /// Which master is spoken to.
 #[derive(Clone, Debug, Args)]
@@ -52,6 +53,39 @@ pub struct AgentsArgs {
     pub drain: Option<String>,
     #[command(flatten)]
     pub list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, this once
+    Create {
+        /// What it lets do: viewer, operator or admin
+        #[arg(long)]
+        role: Role,
+        /// Whose it is, or what for
+        #[arg(long)]
+        name: String,
+        /// How long it is of use, as in 90d [default: until it is revoked]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        expires: Option<Micros>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// List all keys, revoked and expired ones too
+    List(ListArgs),
+    /// Revoke a key, for ever
+    Revoke {
+        /// The key's id
+        id: String,
+        #[command(flatten)]
+        master: MasterRef,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,9 @@
 //! The flags of `master`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use volcanion_common::units::Micros;
 
 use super::cluster::{EtcdArgs, KeyArgs};
@@ -35,7 +36,30 @@ pub struct MasterArgs {
     pub etcd: EtcdArgs,
     #[command(flatten)]
     pub key: KeyArgs,
+    /// File with the first admin's key, at least 16 characters: with it every client needs a key, see `volcanion keys`
+    #[arg(long, env = "VOLCANION_ADMIN_KEY_FILE", value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
+    /// What is answered without a key all the same
+    #[arg(
+        long,
+        env = "VOLCANION_PUBLIC",
+        value_name = "WORD[,WORD]",
+        value_delimiter = ',',
+        default_value = "health"
+    )]
+    pub public: Vec<PublicWord>,
     /// How long agents go on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
+}
+
+/// What may be answered without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublicWord {
+    /// /health, /livez and /readyz
+    Health,
+    /// /metrics
+    Metrics,
+    /// Nothing
+    None,
 }

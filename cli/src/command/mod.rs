@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod demo;
 pub mod files;
 pub mod http_flags;
+pub mod keys;
 pub mod plan_file;
 pub mod plans;
 pub mod run;

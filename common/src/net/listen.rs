@@ -6,17 +6,19 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "refusing to listen on {address} without credentials, as whoever reaches it could start a load; \
-     give a key, listen on 127.0.0.1, or say {flag}"
+     give {key}, listen on 127.0.0.1, or say {flag}"
 )]
 pub struct ListenError {
     /// The address that was asked for.
     pub address: SocketAddr,
+    /// The flag that takes the credentials.
+    pub key: &'static str,
     /// The flag that would let it.
-    pub flag: String,
+    pub flag: &'static str,
 }
 
-/// Whether it is safe to listen on `address`: it is loopback, or there are credentials, or the user said by the flag named
-/// `flag` that it shall be open.
+/// Whether it is safe to listen on `address`: it is loopback, or there are credentials (by the flag named `key`), or the user said by
+/// the flag named `flag` that it shall be open.
 ///
 /// # Errors
 /// None of these holds.
@@ -24,12 +26,13 @@ pub fn check(
     address: SocketAddr,
     has_credentials: bool,
     is_allowed: bool,
-    flag: &str,
+    key: &'static str,
+    flag: &'static str,
 ) -> Result<(), ListenError> {
     if is_loopback(address) || has_credentials || is_allowed {
         Ok(())
     } else {
-        Err(ListenError { address, flag: flag.to_owned() })
+        Err(ListenError { address, key, flag })
     }
 }
 
@@ -45,8 +48,14 @@ mod tests {
     #[test]
     fn only_loopback_is_open_to_all() {
         let check = |address: &str, has_credentials, is_allowed| {
-            super::check(address.parse().unwrap(), has_credentials, is_allowed, "--allow-unauthenticated")
-                .is_ok()
+            super::check(
+                address.parse().unwrap(),
+                has_credentials,
+                is_allowed,
+                "--key-file",
+                "--allow-unauthenticated",
+            )
+            .is_ok()
         };
         for loopback in ["127.0.0.1:80", "127.8.8.8:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
             assert!(check(loopback, false, false), "{loopback}");
@@ -60,8 +69,14 @@ mod tests {
     #[test]
     fn the_refusal_names_the_way_out() {
         let error =
-            check("0.0.0.0:7070".parse().unwrap(), false, false, "--allow-unauthenticated").unwrap_err();
+            check("0.0.0.0:7070".parse().unwrap(), false, false, "--key-file", "--allow-unauthenticated")
+                .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("0.0.0.0:7070") && text.contains("--allow-unauthenticated"), "{text}");
+        assert!(
+            text.contains("0.0.0.0:7070")
+                && text.contains("--key-file")
+                && text.contains("--allow-unauthenticated"),
+            "{text}"
+        );
     }
 }

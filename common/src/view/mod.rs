@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod interval;
+pub mod key;
 pub mod metrics;
 pub mod problem_details;
 pub mod run;
@@ -9,6 +10,7 @@ pub mod sse;
 
 pub use agent::AgentView;
 pub use interval::IntervalView;
+pub use key::{KeyView, NewKeyView, Role};
 pub use metrics::Metrics;
 pub use problem_details::{ErrorCode, ProblemDetails};
 pub use run::{LevelView, RunStatus, RunView, StopReason};

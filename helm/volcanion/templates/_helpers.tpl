@@ -28,6 +28,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.clusterKey.existingSecret | default (printf "%s-cluster-key" (include "volcanion.fullname" .)) }}
 {{- end -}}
 
+{{- define "volcanion.adminSecret" -}}
+{{ .Values.auth.existingSecret | default (printf "%s-admin" (include "volcanion.fullname" .)) }}
+{{- end -}}
+
 {{- define "volcanion.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -2,6 +2,7 @@
 
 mod changes;
 mod fence;
+mod keys;
 mod parts;
 mod places;
 mod plans;
@@ -23,12 +24,14 @@ use super::*;
 /// The whole suite.
 pub(super) async fn check(new: impl AsyncFn() -> Box<dyn Place>) {
     plans::plans_are_kept_and_paged(&*new().await).await;
+    keys::keys_are_kept_revoked_and_found_by_their_hash(&*new().await).await;
     runs::runs_are_kept_filtered_and_paged(&*new().await).await;
     runs::a_key_starts_one_run(&*new().await).await;
     runs::one_of_many_requests_of_a_key_starts_a_run(&*new().await).await;
     runs::an_ended_run_never_changes(&*new().await).await;
     fence::an_older_epoch_writes_nothing(&*new().await).await;
     parts::parts_and_marks_are_one(&*new().await).await;
+    parts::states_of_many_agents_are_kept(&*new().await).await;
     parts::histories_read_exactly(&*new().await).await;
     changes::changes_of_level_are_kept(&*new().await).await;
     changes::members_and_moves_are_kept(&*new().await).await;

@@ -19,7 +19,7 @@ mod window;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use volcanion_common::delta::Delta;
-use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::ids::{Epoch, KeyId, PlanId, RunId};
 use volcanion_common::registry::Member;
 use volcanion_common::session::Change;
 use volcanion_common::units::RunTime;
@@ -30,7 +30,7 @@ pub use health::{Failure, keep_probing};
 pub use open::{PostgresUrl, StoreUrl, StoreUrlError, open};
 pub use records::{
     AgentMove, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter,
-    RunRecord, StoredPlan, now,
+    RunRecord, StoredKey, StoredPlan, now,
 };
 pub(crate) use rows::STATUSES;
 pub use window::Rows;
@@ -113,6 +113,17 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<(Vec<Delta>, Option<PartAt>), StoreError>;
     /// The sum of all parts.
     async fn total(&self, run: RunId) -> Result<Delta, StoreError>;
+
+    /// Adds a key. The same one again changes nothing.
+    async fn insert_key(&self, key: &StoredKey) -> Result<(), StoreError>;
+    /// The newest keys, so many at most, revoked and expired ones too.
+    async fn keys(&self, limit: u32) -> Result<Vec<StoredKey>, StoreError>;
+    /// The key of this hash, where there is one.
+    async fn key(&self, hash: &str) -> Result<Option<StoredKey>, StoreError>;
+    /// Revokes a key, unless it was revoked before; gives it as it is then. `None`: there is none.
+    async fn revoke_key(&self, id: KeyId, at: Timestamp) -> Result<Option<StoredKey>, StoreError>;
+    /// Notes that a key was used.
+    async fn use_key(&self, id: KeyId, at: Timestamp) -> Result<(), StoreError>;
 
     /// Does a small step of forgetting ended runs that are not to be kept, and idempotency keys whose time is over; says whether there is more
     /// to do. A forgotten run is gone for readers at once, its parts go step by step.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use volcanion_common::ids::{AgentId, Epoch, Incarnation, PlanId, RunId};
+use volcanion_common::ids::{AgentId, Epoch, Incarnation, KeyId, PlanId, RunId};
 use volcanion_common::registry::Member;
 use volcanion_common::session::{Change, Move};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
-use volcanion_common::view::{Metrics, RunStatus, RunView, StopReason};
+use volcanion_common::view::{Metrics, Role, RunStatus, RunView, StopReason};
 
 use crate::merge::AgentState;
 
@@ -31,6 +31,27 @@ pub struct StoredPlan {
     pub created_at: Timestamp,
     /// When its document was last replaced; at first the same as `created_at`.
     pub updated_at: Timestamp,
+}
+
+/// A key of a client; the key itself is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose it is, or what for.
+    pub name: String,
+    /// What it lets do.
+    pub role: Role,
+    /// SHA-256 of the key, in hex.
+    pub hash: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is of no use.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last used, about.
+    pub used_at: Option<Timestamp>,
 }
 
 /// A part of a list, newest first.

@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use volcanion_common::delta::Delta;
-use volcanion_common::ids::PlanId;
+use volcanion_common::ids::{KeyId, PlanId};
 use volcanion_common::plan::{Level, document};
 use volcanion_common::session::Change;
 use volcanion_common::units::{Rate, RunTime};
+use volcanion_common::view::key::NoRole;
 use volcanion_common::view::{RunStatus, RunView, StopReason};
 
 use super::StoreError;
-use super::records::StoredPlan;
+use super::records::{StoredKey, StoredPlan};
 use super::sql::Row;
 
 /// All there are.
@@ -43,6 +44,25 @@ pub(super) fn plan(row: &Row) -> Result<StoredPlan, StoreError> {
         is_simple: row.get("is_simple")?,
         created_at: time(row.get("created_us")?)?,
         updated_at: time(row.get("updated_us")?)?,
+    })
+}
+
+pub(super) fn key(row: &Row) -> Result<StoredKey, StoreError> {
+    let id: KeyId = id(row, "id")?;
+    let time_of = |column| -> Result<Option<Timestamp>, StoreError> {
+        let micros: Option<i64> = row.get(column)?;
+        micros.map(time).transpose()
+    };
+    let role: String = row.get("role")?;
+    Ok(StoredKey {
+        id,
+        name: row.get("name")?,
+        role: role.parse().map_err(|error: NoRole| unreadable("key", id, error))?,
+        hash: row.get("hash")?,
+        created_at: time(row.get("created_us")?)?,
+        expires_at: time_of("expires_us")?,
+        revoked_at: time_of("revoked_us")?,
+        used_at: time_of("used_us")?,
     })
 }
 

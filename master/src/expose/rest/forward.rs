@@ -174,7 +174,7 @@ pub(super) async fn check_ready(state: &RestState, headers: &HeaderMap) -> Resul
         Leader::Here => Ok(here?),
         // What is ending sends nothing on any more.
         _ if state.stop.is_cancelled() => Ok(here?),
-        Leader::At(leader) if !was_forwarded(headers) => state.forwarder.check_ready(&leader).await,
+        Leader::At(leader) if !was_forwarded(headers) => state.forwarder.check_ready(&leader, headers).await,
         leader => Err(no_leader(&leader)),
     }
 }
@@ -264,9 +264,12 @@ impl Forwarder {
         }
     }
 
-    async fn check_ready(&self, leader: &str) -> Result<(), Refusal> {
+    async fn check_ready(&self, leader: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let asking = async {
-            let request = self.client()?.get(format!("{leader}/readyz")).header(FORWARDED, "1");
+            let mut passed = HeaderMap::new();
+            copy(headers, &mut passed, &REQUEST_HEADERS);
+            let url = format!("{leader}/readyz");
+            let request = self.client()?.get(url).headers(passed).header(FORWARDED, "1");
             request.timeout(OPEN_TIME_MAX).send().await.map_err(NotReached::of)
         };
         match asking.await {

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use volcanion_common::ids::{AgentId, PlanId, RunId};
+use volcanion_common::ids::{AgentId, KeyId, PlanId, RunId};
 use volcanion_common::view::ErrorCode;
 
 use super::problem::Refusal;
@@ -15,6 +15,9 @@ pub(super) struct PlanAt(pub(super) PlanId);
 
 /// The run that a path names; whether there is one is not known yet.
 pub(super) struct RunAt(pub(super) RunId);
+
+/// The key that a path names by its id; whether there is one is not known yet.
+pub(super) struct KeyAt(pub(super) KeyId);
 
 /// The agent that a path names; whether there is one is not known yet.
 pub(super) struct AgentAt(pub(super) AgentId);
@@ -46,6 +49,15 @@ impl<S: Send + Sync> FromRequestParts<S> for RunAt {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let text = id_text(parts, state).await;
         text.parse().map(|id| Self(RunId(id))).map_err(|_| nothing("run", &text))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyAt {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let text = id_text(parts, state).await;
+        text.parse().map(Self).map_err(|_| nothing("key", &text))
     }
 }
 

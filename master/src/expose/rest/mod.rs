@@ -4,6 +4,7 @@
 //! original's paths, under `/api`; health and metrics stand at the root. Invariants: every answer that is an error is a problem document (RFC 9457);
 //! every answer carries an `X-Request-Id`; every route but the pages of the documentation is in the OpenAPI document.
 
+mod access;
 mod adjust;
 mod agents;
 mod body;
@@ -13,6 +14,7 @@ mod guard;
 mod health;
 mod ids;
 mod intervals;
+mod keys;
 mod limit;
 mod lists;
 mod openapi;
@@ -36,8 +38,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::Access;
 use crate::leader::Office;
 use crate::run::table::Runs;
+pub use access::Public;
 use forward::Forwarder;
 use guard::Guard;
 
@@ -50,6 +54,8 @@ pub struct RestState {
     office: Office,
     forwarder: Forwarder,
     guard: Guard,
+    access: Access,
+    public: Public,
     /// Ends event streams, so that a stopping master need not wait for their readers.
     stop: CancellationToken,
     streams: Arc<Semaphore>,
@@ -58,9 +64,16 @@ pub struct RestState {
 impl RestState {
     /// `listen` is the address that is listened at: on loopback only requests that name the loopback, or this address, are
     /// answered, and none from web pages of elsewhere. `stop` ends the event streams.
-    pub(crate) fn new(office: Office, listen: SocketAddr, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        office: Office,
+        access: Access,
+        public: Public,
+        listen: SocketAddr,
+        stop: CancellationToken,
+    ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { office, forwarder: Forwarder::default(), guard: Guard::new(listen), stop, streams }
+        let (forwarder, guard) = (Forwarder::default(), Guard::new(listen));
+        Self { office, forwarder, guard, access, public, stop, streams }
     }
 }
 
@@ -91,6 +104,7 @@ pub fn router(state: RestState) -> Router {
         .fallback(problem::no_such_path)
         .layer(middleware::from_fn_with_state(state.clone(), forward::layer))
         .layer(middleware::from_fn(limit::refuse_large))
+        .layer(middleware::from_fn_with_state(state.clone(), access::check))
         .layer(middleware::from_fn_with_state(state.guard.clone(), guard::check))
         .layer(CatchPanicLayer::custom(problem::of_panic))
         .layer(middleware::map_response(problem::dress))
@@ -119,6 +133,8 @@ fn api() -> OpenApiRouter<RestState> {
         .routes(routes!(socket::socket))
         .routes(routes!(agents::list))
         .routes(routes!(agents::drain))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
 }
 
 fn at_root() -> OpenApiRouter<RestState> {

@@ -32,7 +32,9 @@ const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
         description = "Distributed HTTP load tests: plans, runs, and what they measured.\n\nEverything under `/api/v1` is served under `/api` as well. \
             Errors are problem details (RFC 9457) whose `errors` name every bad field at once. `X-Request-Id` is taken (up to 128 visible ASCII \
             characters) or made, and given back with every answer. Bodies are at most 8 MiB. Lists are bare arrays, newest first; the next page is in \
-            the `Link` header. On loopback, requests of web pages from elsewhere are refused.",
+            the `Link` header. On loopback, requests of web pages from elsewhere are refused.\n\nA master with \
+            `--admin-key-file` asks for a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without one that is good the answer is 401; with one whose \
+            role is not enough, 403.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers((url = "/", description = "This master")),
@@ -42,6 +44,7 @@ const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
         (name = "metrics", description = "What a run has measured"),
         (name = "events", description = "A run as it goes"),
         (name = "agents", description = "Who makes the load"),
+        (name = "keys", description = "Who may ask, and for what"),
         (name = "health", description = "The master itself; at the root"),
     ),
     components(schemas(ProblemDetails, PlanDocument), responses(Refused))

@@ -66,7 +66,12 @@ impl IntoResponse for Refusal {
             tracing::error!(detail = %self.0.detail, "a request failed by our fault");
         }
         let is_over_soon = self.0.error == ErrorCode::NoLeader;
+        let asks_for_a_key = self.0.error == ErrorCode::Unauthorized;
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(*self.0)).into_response();
+        if asks_for_a_key {
+            let challenge = HeaderValue::from_static("Bearer realm=\"volcanion\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if is_over_soon {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -1,6 +1,7 @@
 //! Parts and histories.
 
 use super::*;
+use crate::merge::AgentState;
 
 pub(super) async fn parts_and_marks_are_one(place: &dyn Place) {
     let store = place.open().await;
@@ -52,6 +53,24 @@ pub(super) async fn histories_read_exactly(place: &dyn Place) {
     let long = history(&*store, run.id(), second(7), None).await;
     assert_eq!((long.len(), long.iter().map(Delta::requests).sum::<u64>()), (194, 194));
     assert!(long.windows(2).all(|pair| pair[0].from <= pair[1].from));
+}
+
+pub(super) async fn states_of_many_agents_are_kept(place: &dyn Place) {
+    let store = place.open().await;
+    let epoch = store.raise_epoch().await.unwrap();
+    let run = record();
+    store.insert_run(epoch, &run, None).await.unwrap();
+    let state = |n: u64, seq: u64| AgentState { agent: AgentId(format!("agent-{n:03}")), ..agent_state(seq) };
+    let commit = async |number: u64, agents: Vec<AgentState>| {
+        let part = Part { agents, ..part(number, number - 1, number, 1, 1) };
+        store.commit(epoch, run.id(), &part).await.unwrap();
+    };
+    commit(1, (0..70).map(|n| state(n, 2)).collect()).await;
+    // Of some the next is older, of others newer; the newest of each counts.
+    commit(2, (0..40).map(|n| state(n, if n % 2 == 0 { 1 } else { 3 })).collect()).await;
+    let kept = place.open().await.run_record(run.id()).await.unwrap().unwrap().agents;
+    let newest = |n: u64| if n < 40 && n % 2 == 1 { 3 } else { 2 };
+    assert!(kept.into_iter().eq((0..70).map(|n| state(n, newest(n)))));
 }
 
 async fn history(store: &dyn Store, run: RunId, from: Option<RunTime>, to: Option<RunTime>) -> Vec<Delta> {

@@ -1,6 +1,7 @@
 //! The store in tables of SQLite or PostgreSQL: one set of statements, a file for each thing that is kept.
 
 mod agents;
+mod keys;
 mod levels;
 mod moves;
 mod parts;
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 use volcanion_common::delta::Delta;
-use volcanion_common::ids::{Epoch, PlanId, RunId};
+use volcanion_common::ids::{Epoch, KeyId, PlanId, RunId};
 use volcanion_common::registry::Member;
 use volcanion_common::session::Change;
 use volcanion_common::units::RunTime;
@@ -21,7 +22,7 @@ use volcanion_common::view::{LevelView, Metrics, RunView};
 use super::health::{Failure, Health};
 use super::records::{
     AgentMove, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter,
-    RunRecord, StoredPlan,
+    RunRecord, StoredKey, StoredPlan,
 };
 use super::sql::{Pool, Query};
 use super::{Store, StoreError};
@@ -176,6 +177,26 @@ impl Store for TableStore {
 
     async fn total(&self, run: RunId) -> Result<Delta, StoreError> {
         self.health.read(parts::total(&self.pool, run).await)
+    }
+
+    async fn insert_key(&self, key: &StoredKey) -> Result<(), StoreError> {
+        self.health.wrote(0, keys::insert(&self.pool, key).await)
+    }
+
+    async fn keys(&self, limit: u32) -> Result<Vec<StoredKey>, StoreError> {
+        self.health.read(keys::newest(&self.pool, limit).await)
+    }
+
+    async fn key(&self, hash: &str) -> Result<Option<StoredKey>, StoreError> {
+        self.health.read(keys::of_hash(&self.pool, hash).await)
+    }
+
+    async fn revoke_key(&self, id: KeyId, at: Timestamp) -> Result<Option<StoredKey>, StoreError> {
+        self.health.wrote(0, keys::revoke(&self.pool, id, at).await)
+    }
+
+    async fn use_key(&self, id: KeyId, at: Timestamp) -> Result<(), StoreError> {
+        self.health.wrote(0, keys::used(&self.pool, id, at).await)
     }
 
     async fn forget_runs(&self, epoch: Epoch, keep: &Keep, now: Timestamp) -> Result<bool, StoreError> {

@@ -7,7 +7,7 @@ use volcanion_common::units::RunTime;
 use super::super::records::PartAt;
 use super::super::sql::{Pool, Query};
 use super::super::{StoreError, rows};
-use super::{agents, micros, text};
+use super::{agents, micros};
 use crate::merge::Part;
 
 /// Parts of a history that are read at once: of one step some tens of kilobytes each.
@@ -20,7 +20,6 @@ pub(super) async fn commit(
     part: &Part,
     body: Vec<u8>,
 ) -> Result<(), StoreError> {
-    let states = text(&part.agents)?;
     let total = part.checkpoint.as_ref().map(|total| total.to_bytes());
     let mut transaction = pool.begin_as(epoch).await?;
     let query = Query::new(
@@ -33,15 +32,14 @@ pub(super) async fn commit(
         return Err(StoreError::NotGoing(run));
     }
     let query = Query::new(
-        "INSERT INTO parts (run_id, number, from_us, to_us, body, agents) VALUES ($1, $2, $3, $4, $5, $6) \
+        "INSERT INTO parts (run_id, number, from_us, to_us, body) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (run_id, number) DO NOTHING",
     )
     .bind(run.to_string())
     .bind(part.number as i64)
     .bind(micros(part.delta.from))
     .bind(micros(part.delta.to))
-    .bind(body)
-    .bind(states);
+    .bind(body);
     let is_new = transaction.run(query).await? == 1;
     if is_new {
         agents::put(&mut transaction, run, &part.agents).await?;

@@ -49,6 +49,9 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
         "GET /test-runs/{id}/intervals",
         "GET /agents",
         "POST /agents/{id}/drain",
+        "GET /keys",
+        "POST /keys",
+        "DELETE /keys/{id}",
     ];
     let root_calls = ["GET /health", "GET /livez", "GET /readyz", "GET /metrics"];
     let expected: BTreeSet<String> = api_calls

@@ -1,5 +1,6 @@
 //! REST over a real master without agents: what clients see of inputs, lists, streams and safety.
 
+mod access;
 mod adjust;
 mod agents;
 mod described;
@@ -25,7 +26,8 @@ use tower::ServiceExt;
 use volcanion_common::registry::local::LocalRegistry;
 use volcanion_common::session::seal::ClusterKey;
 
-use super::{RestState, router};
+use super::{Public, RestState, router};
+use crate::access::AdminKey;
 use crate::config::Config;
 use crate::run::table::Runs;
 use crate::store::StoreUrl;
@@ -55,13 +57,21 @@ impl Api {
     }
 
     async fn listening_at(address: &str) -> Self {
+        Self::with(address, None, Public::default()).await
+    }
+
+    /// With the first admin's key, clients are asked for keys.
+    async fn with(address: &str, admin_key: Option<&str>, public: Public) -> Self {
         let folder = TempDir::new().unwrap();
         let stop = CancellationToken::new();
         let store = StoreUrl::SqliteFile(folder.path().join("store.db"));
-        let config = Config { store, ..Config::embedded(ClusterKey::random()) };
+        let admin_key = admin_key.map(|key| AdminKey::new(key).unwrap());
+        let config = Config { store, admin_key, ..Config::embedded(ClusterKey::random()) };
         let master = crate::start(config, Arc::new(LocalRegistry::new()), stop.clone()).await.unwrap();
         let runs = master.runs();
-        let router = router(RestState::new(master.office(), address.parse().unwrap(), stop.clone()));
+        let access = master.access().clone();
+        let address = address.parse().unwrap();
+        let router = router(RestState::new(master.office(), access, public, address, stop.clone()));
         Self { router, runs, _stop: stop.drop_guard(), _folder: folder }
     }
 

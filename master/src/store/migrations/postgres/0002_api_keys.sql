@@ -1,0 +1,11 @@
+-- Keys of clients. hash: SHA-256 of the key in hex; the key itself is nowhere. Microseconds since 1970.
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE,
+    created_us BIGINT NOT NULL,
+    expires_us BIGINT,
+    revoked_us BIGINT,
+    used_us BIGINT
+);
