@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use volcanion_common::ids::AgentId;
 use volcanion_common::net::listen;
+use volcanion_common::net::tls::ServerTls;
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::units::Micros;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub cluster_key: ClusterKey,
     /// Whether `cluster_key` is a secret that the user gave: only then does the agent listen beyond loopback by itself.
     pub has_credentials: bool,
+    /// Lets only masters of the cluster reach gRPC, by their certificates; `None`: plain, to whoever reaches the port.
+    pub tls: Option<ServerTls>,
     /// Whether it may listen beyond loopback without credentials.
     pub allow_unauthenticated: bool,
     /// What may be loaded; `None`: all but link-local and metadata addresses, and loopback for an agent that listens there.
@@ -105,6 +108,7 @@ impl Config {
             capacity: Capacity::Cores,
             cluster_key,
             has_credentials: false,
+            tls: None,
             allow_unauthenticated: false,
             targets: None,
             orphan_timeout: Micros::from_secs(30),

@@ -21,16 +21,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::{error, info, warn};
 use volcanion_common::ids::Incarnation;
 use volcanion_common::net::listen;
+use volcanion_common::net::tls::{self, ServerTls};
 use volcanion_common::registry::{Member, MemberState, Registry, RegistryError};
 use volcanion_proto::DESCRIPTOR_SET;
 use volcanion_proto::v1::agent_server::AgentServer;
@@ -197,8 +200,7 @@ pub async fn start_with(
         state: MemberState::Ready,
     };
     let (lease, seen) = (Lease::default(), Arc::new(Seen::default()));
-    let identity =
-        Arc::new(Identity { agent: config.id.clone(), incarnation, key: config.cluster_key.clone() });
+    let identity = Arc::new(Identity::new(config.id.clone(), incarnation, config.cluster_key.clone()));
     let around = Arc::new(Surroundings { loader, lease: lease.clone(), seen: seen.clone() });
     let (desk, desk_handle) = Desk::new(identity, config.orphan_timeout, around);
 
@@ -209,14 +211,19 @@ pub async fn start_with(
         Ok(())
     });
     let service = AgentService::new(member.clone(), desk_handle.clone(), closing.clone());
-    let health = serve_grpc(&mut parts, grpc, service, closing.clone()).await?;
+    let health = serve_grpc(&mut parts, grpc, service, config.tls.clone(), closing.clone()).await?;
     if let Some((listener, _)) = metrics {
         let census = desk_handle.census();
-        let router =
-            expose::router(Arc::new(expose::Sources { seen: seen.clone(), census, lease: lease.clone() }));
+        let router = expose::router(Arc::new(expose::Sources {
+            seen: seen.clone(),
+            census,
+            desk: desk_handle.clone(),
+            lease: lease.clone(),
+        }));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let closed = closing.clone().cancelled_owned();
         parts.spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(closed).await.map_err(AgentError::Metrics)
+            axum::serve(listener, service).with_graceful_shutdown(closed).await.map_err(AgentError::Metrics)
         });
     }
     info!(agent_id = %config.id, %incarnation, grpc = %grpc_address, metrics = metrics_address.map(tracing::field::display), "the agent listens");
@@ -265,6 +272,7 @@ async fn serve_grpc(
     parts: &mut JoinSet<Result<(), AgentError>>,
     listener: TcpListener,
     service: AgentService,
+    tls: Option<ServerTls>,
     closing: CancellationToken,
 ) -> Result<tonic_health::server::HealthReporter, StartError> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -273,7 +281,6 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
@@ -281,10 +288,19 @@ async fn serve_grpc(
         .add_service(reflection)
         .add_service(AgentServer::new(service).max_decoding_message_size(PREPARE_BYTES_MAX));
     parts.spawn(async move {
-        server
-            .serve_with_incoming_shutdown(incoming, closing.cancelled_owned())
-            .await
-            .map_err(AgentError::from)
+        let closed = closing.clone().cancelled_owned();
+        let served = match tls {
+            None => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                server.serve_with_incoming_shutdown(incoming, closed).await
+            }
+            Some(tls) => {
+                let accepted = ReceiverStream::new(tls::accept(listener, tls, closing));
+                let incoming = accepted.map(|(stream, _)| Ok::<_, std::io::Error>(stream));
+                server.serve_with_incoming_shutdown(incoming, closed).await
+            }
+        };
+        served.map_err(AgentError::from)
     });
     Ok(health)
 }

@@ -4,6 +4,7 @@ mod agent;
 mod client;
 mod cluster;
 pub mod http;
+mod local;
 mod master;
 mod run;
 mod value;
@@ -15,7 +16,8 @@ pub use client::{
     AdjustArgs, AgentsArgs, KeysArgs, KeysCommand, ListArgs, MasterRef, PlansArgs, RunRef, RunsArgs,
     StartArgs, ValidateArgs, WatchArgs,
 };
-pub use cluster::{EtcdArgs, KeyArgs};
+pub use cluster::{EtcdArgs, KeyArgs, TargetsArgs};
+pub use local::{HealthArgs, LeaveArgs};
 pub use master::{MasterArgs, PublicWord};
 pub use run::{ArrivalWord, CalibrateArgs, DemoArgs, RunArgs, TargetArgs};
 
@@ -69,6 +71,12 @@ pub enum Command {
     Watch(WatchArgs),
     /// List the registered agents, or drain one
     Agents(AgentsArgs),
+    /// The kill switch: end the load of every run on every agent at once
+    Kill(ListArgs),
+    /// Ask a server of ours whether it is well: code 0 when the URL answers 200
+    Health(HealthArgs),
+    /// Have the agent on this machine hand over its load and take no more, before it is stopped
+    Leave(LeaveArgs),
     /// List, make or revoke keys for clients of a master; for admins
     Keys(KeysArgs),
 }

@@ -69,6 +69,9 @@ async fn command(command: Command) -> Result<Exit, Failure> {
         Command::Stop(args) => command::start::stop(&args).await,
         Command::Watch(args) => command::start::watch(&args).await,
         Command::Agents(args) => command::agents::agents(&args).await,
+        Command::Kill(args) => command::kill::kill(&args).await,
+        Command::Health(args) => command::local::health(&args).await,
+        Command::Leave(args) => command::local::leave(&args).await,
         Command::Keys(args) => command::keys::keys(&args).await,
     }
 }

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::AgentId;
+use volcanion_common::net::allow::AllowList;
+use volcanion_common::net::tls::{ClientTls, PemFiles, ServerTls, TlsError};
 use volcanion_common::registry::Registry;
 use volcanion_common::registry::etcd::{EtcdOptions, EtcdRegistry};
 use volcanion_common::session::seal::ClusterKey;
 
 use volcanion_master::access::AdminKey;
 use volcanion_master::expose::rest::Public;
+use volcanion_master::run::caps::Caps;
 
-use crate::args::{AgentArgs, EtcdArgs, KeyArgs, MasterArgs, PublicWord, TargetArgs};
+use crate::args::{AgentArgs, EtcdArgs, KeyArgs, MasterArgs, PublicWord, TargetArgs, TargetsArgs};
 use crate::exit::{Exit, Failure};
 use crate::target::Target;
 
@@ -25,6 +28,16 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
         store: args.store.parse().map_err(Failure::wrong)?,
         keep: volcanion_master::store::Keep { runs: args.keep_runs, age: args.keep_for },
         cluster_key: cluster_key(&args.key)?.unwrap_or_else(ClusterKey::open),
+        cluster_tls: cluster_files(&args.key)
+            .map(ClientTls::for_agents)
+            .transpose()
+            .map_err(cluster_tls_wrong)?,
+        caps: Caps {
+            rate: args.max_rate,
+            vus: args.max_vus,
+            duration: args.max_duration,
+            targets: allow_list(&args.targets),
+        },
         admin_key: admin_key(args)?,
         public: Public {
             health: args.public.contains(&PublicWord::Health),
@@ -45,7 +58,8 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
     let stop = stop_on_signals()?;
     let id = AgentId(args.id.clone().map_or_else(host_name, Ok)?);
     let key = cluster_key(&args.key)?;
-    let has_credentials = key.is_some();
+    let tls = cluster_files(&args.key).map(ServerTls::for_masters).transpose().map_err(cluster_tls_wrong)?;
+    let has_credentials = key.is_some() || tls.is_some();
     let defaults = volcanion_agent::Config::new(id, key.unwrap_or_else(ClusterKey::open));
     let config = volcanion_agent::Config {
         listen: args.listen,
@@ -55,6 +69,8 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
         cores: args.cores.unwrap_or(defaults.cores),
         capacity: args.capacity.unwrap_or_default(),
         has_credentials,
+        tls,
+        targets: allow_list(&args.targets),
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout,
         files: args.files.clone(),
@@ -127,6 +143,22 @@ fn cluster_key(args: &KeyArgs) -> Result<Option<ClusterKey>, Failure> {
     ClusterKey::new(&text)
         .map(Some)
         .map_err(|error| Failure::wrong(format!("--cluster-key-file {}: {error}", path.display())))
+}
+
+/// Where the cluster's certificates lie, where they were given.
+fn cluster_files(args: &KeyArgs) -> Option<PemFiles> {
+    let (ca, cert, key) =
+        (args.cluster_ca.clone()?, args.cluster_cert.clone()?, args.cluster_cert_key.clone()?);
+    Some(PemFiles { ca: Some(ca), own: Some((cert, key)) })
+}
+
+fn cluster_tls_wrong(error: TlsError) -> Failure {
+    Failure::wrong(format!("--cluster-ca, --cluster-cert, --cluster-cert-key: {error}"))
+}
+
+/// The list, where there is one.
+fn allow_list(args: &TargetsArgs) -> Option<AllowList> {
+    Some(AllowList(args.allow_targets.clone())).filter(|list| !list.0.is_empty())
 }
 
 /// The first admin's key, where one was given.

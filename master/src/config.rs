@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use volcanion_common::net::tls::ClientTls;
 use volcanion_common::session::seal::ClusterKey;
 
 use crate::access::AdminKey;
 use crate::expose::rest::Public;
+use crate::run::caps::Caps;
 use crate::store::{Keep, StoreUrl};
 
 /// A master's settings.
@@ -23,6 +25,10 @@ pub struct Config {
     pub keep: Keep,
     /// Seals the orders to agents.
     pub cluster_key: ClusterKey,
+    /// Shows agents that a master of the cluster speaks, and that they are of it; `None`: plain.
+    pub cluster_tls: Option<ClientTls>,
+    /// What no run may pass.
+    pub caps: Caps,
     /// The first admin's key: with it every client is asked for a key.
     pub admin_key: Option<AdminKey>,
     /// What is answered without a key all the same.
@@ -44,6 +50,8 @@ impl Config {
             store: StoreUrl::Memory,
             keep: Keep::default(),
             cluster_key,
+            cluster_tls: None,
+            caps: Caps::default(),
             admin_key: None,
             public: Public::default(),
             allow_unauthenticated: false,

@@ -142,7 +142,7 @@ pub async fn start(
     let world = World {
         store: Arc::clone(&store),
         agents: agents.clone(),
-        dialer: Dialer::default(),
+        dialer: Dialer::new(config.cluster_tls.clone()),
         config: Arc::new(config),
         stop: stop.clone(),
     };

@@ -93,6 +93,10 @@ impl Agent for Simulated {
         Err(Status::unimplemented("a simulated agent tells nothing of itself"))
     }
 
+    async fn kill(&self, _: Request<pb::KillRequest>) -> Result<Response<pb::KillResponse>, Status> {
+        Err(Status::unimplemented("a simulated agent has no kill switch"))
+    }
+
     async fn drain(&self, _: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
         Err(Status::unimplemented("a simulated agent does not drain"))
     }

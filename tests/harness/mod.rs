@@ -1,5 +1,6 @@
 //! Real processes for tests: start, await, end by id; what they said last is shown when a test fails.
 
+pub mod certificates;
 pub mod cluster;
 pub mod etcd;
 pub mod events;

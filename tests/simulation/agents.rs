@@ -109,7 +109,7 @@ impl AgentNode {
 
 fn identity(name: &AgentId, number: usize, life: u32) -> Arc<Identity> {
     let incarnation = Incarnation((number as u64 + 1) * 1_000 + u64::from(life));
-    Arc::new(Identity { agent: name.clone(), incarnation, key: ClusterKey::open() })
+    Arc::new(Identity::new(name.clone(), incarnation, ClusterKey::open()))
 }
 
 impl World {

@@ -1,11 +1,13 @@
 //! Whether the agent is well, and whether it takes runs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use volcanion_common::net::listen;
 
 use super::Sources;
 
@@ -17,6 +19,8 @@ pub struct Health {
     runs: usize,
     registered: bool,
     draining: bool,
+    /// Whether a run's load is being handed over to other agents.
+    handing_over: bool,
 }
 
 /// 200 while the agent takes runs; 503 with the reason else.
@@ -42,5 +46,21 @@ pub async fn health(State(sources): State<Arc<Sources>>) -> Json<Health> {
         runs: census.runs.len(),
         registered: sources.lease.is_alive(),
         draining: census.closed().is_some(),
+        handing_over: sources.seen.any_hands_over(),
     })
+}
+
+/// Has the agent drain: for whoever is on this machine, such as a pod's preStop hook.
+pub async fn drain(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    State(sources): State<Arc<Sources>>,
+) -> (StatusCode, &'static str) {
+    if !listen::is_loopback(peer) {
+        return (
+            StatusCode::FORBIDDEN,
+            "only this machine may have the agent drain; ask the master elsewhere\n",
+        );
+    }
+    sources.desk.drain_here().await;
+    (StatusCode::OK, "draining\n")
 }

@@ -10,11 +10,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::watch;
 use volcanion_common::telemetry::prometheus;
 
-use crate::session::desk::Census;
+use crate::session::desk::{Census, DeskHandle};
 use crate::session::lease::Lease;
 use seen::Seen;
 
@@ -24,17 +24,20 @@ pub struct Sources {
     pub seen: Arc<Seen>,
     /// Which runs are here.
     pub census: watch::Receiver<Census>,
+    /// Where an order to drain goes.
+    pub desk: DeskHandle,
     /// Whether the registry has the agent.
     pub lease: Lease,
 }
 
-/// `/metrics`, `/livez`, `/readyz`, `/health`.
+/// `/metrics`, `/livez`, `/readyz`, `/health`, and `POST /drain` from this machine. To be served with its clients' addresses.
 pub fn router(sources: Arc<Sources>) -> Router {
     Router::new()
         .route("/metrics", get(metrics_page))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/health", get(health::health))
+        .route("/drain", post(health::drain))
         .with_state(sources)
 }
 

@@ -4,7 +4,6 @@
 //! bytes, every origin and allowed target is known, and what cannot fit this machine is refused with its way out.
 //! Nothing here touches the network.
 
-pub mod allow;
 mod demand;
 mod files;
 pub mod folder;
@@ -19,11 +18,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
+pub use volcanion_common::net::allow::{AllowError, AllowList, AllowRule, TargetPolicy};
 use volcanion_common::plan::{self, Connections, Executor, HttpVersion, OnAgentLoss, Plan};
 use volcanion_common::shard::{ScenarioShare, Shard};
 use volcanion_common::units::Micros;
 
-pub use allow::{AllowError, AllowList, AllowRule, TargetPolicy};
 pub use files::{CONNECTIONS_PER_VU_MAX, Taken};
 pub use message::Message;
 pub use network::{Families, Network};

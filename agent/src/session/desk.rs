@@ -2,6 +2,7 @@
 //!
 //! - No order passes but by the fence; the highest epoch goes out to all runs, whichever run's stream brought it.
 //! - Told to drain, it takes no run that it does not carry. Of those, elastic ones are handed over; the others go on as if nothing was, and their sessions say nothing of it.
+//! - Told to kill, it has every run end its load at once.
 //! - A run has one task; a task that panicked takes the agent with it, loudly.
 
 use std::collections::HashMap;
@@ -13,11 +14,12 @@ use tonic::{Status, Streaming};
 use tracing::{info, warn};
 use volcanion_common::ids::{Epoch, RunId};
 use volcanion_common::session::Hello;
+use volcanion_common::session::command::Purpose;
 use volcanion_common::units::Micros;
 use volcanion_proto::v1 as pb;
 
 use super::driver::{ReportSender, RunMessage, Surroundings, drive, refused, unix_ms};
-use super::fence::{Fence, Identity, Refusal, Tombstone, check_drain};
+use super::fence::{Fence, Identity, Refusal, Tombstone, check_command};
 use super::machine::Machine;
 
 /// Streams that wait for the desk; a full inbox makes them wait longer.
@@ -55,8 +57,20 @@ pub struct DeskHandle {
 }
 
 enum Visit {
-    Open { hello: Hello, orders: Box<Streaming<pb::Order>>, reports: ReportSender },
-    Drain { sealed_order: Vec<u8>, seal: Vec<u8>, answer: oneshot::Sender<Result<(), Refusal>> },
+    Open {
+        hello: Hello,
+        orders: Box<Streaming<pb::Order>>,
+        reports: ReportSender,
+    },
+    Command {
+        purpose: Purpose,
+        sealed_order: Vec<u8>,
+        seal: Vec<u8>,
+        answer: oneshot::Sender<Result<u32, Refusal>>,
+    },
+    DrainHere {
+        done: oneshot::Sender<()>,
+    },
     Leave,
 }
 
@@ -80,15 +94,28 @@ impl DeskHandle {
         let _ = self.inbox.send(Visit::Open { hello, orders, reports }).await;
     }
 
-    /// Brings an order to drain; where it is obeyed, no new run is taken any more.
+    /// Brings an order from outside of the runs' streams; gives how many runs there were when it was obeyed.
     ///
     /// # Errors
     /// The order is not obeyed.
-    pub async fn drain(&self, sealed_order: Vec<u8>, seal: Vec<u8>) -> Result<(), Refusal> {
+    pub async fn command(
+        &self,
+        purpose: Purpose,
+        sealed_order: Vec<u8>,
+        seal: Vec<u8>,
+    ) -> Result<u32, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let _ = self.inbox.send(Visit::Drain { sealed_order, seal, answer }).await;
+        let _ = self.inbox.send(Visit::Command { purpose, sealed_order, seal, answer }).await;
         // Without a desk the agent is gone.
         answered.await.unwrap_or(Err(Refusal::Leaving))
+    }
+
+    /// Drains, as whoever is on this machine may ask.
+    pub async fn drain_here(&self) {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.inbox.send(Visit::DrainHere { done }).await;
+        // Without a desk the agent is gone.
+        let _ = is_done.await;
     }
 
     /// Takes no new run and ends those that are here.
@@ -134,9 +161,13 @@ impl Desk {
             tokio::select! {
                 visit = self.inbox.recv() => match visit {
                     Some(Visit::Open { hello, orders, reports }) => self.open(hello, orders, reports).await,
-                    Some(Visit::Drain { sealed_order, seal, answer }) => {
-                        // Who has hung up meanwhile asks again, and hears the same.
-                        let _ = answer.send(self.drain(&sealed_order, &seal).await);
+                    Some(Visit::Command { purpose, sealed_order, seal, answer }) => {
+                        // Who has hung up meanwhile asks again.
+                        let _ = answer.send(self.command(purpose, &sealed_order, &seal).await);
+                    }
+                    Some(Visit::DrainHere { done }) => {
+                        self.drain().await;
+                        let _ = done.send(());
                     }
                     Some(Visit::Leave) => self.leave().await,
                     None => return,
@@ -204,11 +235,19 @@ impl Desk {
         self.census.send_modify(|census| census.runs.retain(|other| *other != run));
     }
 
-    async fn drain(&self, sealed_order: &[u8], seal: &[u8]) -> Result<(), Refusal> {
-        if let Err(refusal) = check_drain(&self.identity, sealed_order, seal, unix_ms()) {
-            info!(code = refusal.code(), reason = %refusal, "an order to drain was refused");
+    async fn command(&self, purpose: Purpose, sealed_order: &[u8], seal: &[u8]) -> Result<u32, Refusal> {
+        if let Err(refusal) = check_command(&self.identity, purpose, sealed_order, seal, unix_ms()) {
+            warn!(?purpose, code = refusal.code(), reason = %refusal, "an order was refused");
             return Err(refusal);
         }
+        match purpose {
+            Purpose::Drain => self.drain().await,
+            Purpose::Kill => self.kill().await,
+        }
+        Ok(self.runs.len() as u32)
+    }
+
+    async fn drain(&self) {
         let is_new = |census: &mut Census| !std::mem::replace(&mut census.is_draining, true);
         if self.census.send_if_modified(is_new) {
             for run in self.runs.values() {
@@ -220,7 +259,14 @@ impl Desk {
                 "the agent drains: it hands over or finishes its runs and takes no new one"
             );
         }
-        Ok(())
+    }
+
+    async fn kill(&self) {
+        warn!(runs = self.runs.len(), "the kill switch: every load ends at once");
+        for run in self.runs.values() {
+            // A run whose task has just ended need not be told.
+            let _ = run.send(RunMessage::Kill).await;
+        }
     }
 
     async fn leave(&mut self) {

@@ -51,6 +51,8 @@ pub enum RunMessage {
     Leave,
     /// The agent drains.
     Drain,
+    /// The kill switch was thrown.
+    Kill,
 }
 
 /// What every run's task is given.
@@ -201,6 +203,7 @@ impl Driver {
             // Without its desk a run has nobody left to serve; it ends as on leaving.
             Turn::Message(Some(RunMessage::Leave) | None) => self.take(Event::Leave),
             Turn::Message(Some(RunMessage::Drain)) => self.take(Event::Drain),
+            Turn::Message(Some(RunMessage::Kill)) => self.take(Event::Kill),
             Turn::Epoch | Turn::Written => {}
             Turn::Order(order) => self.on_order(order),
             Turn::Load(event) => self.on_load(event),

@@ -4,13 +4,16 @@
 //! forgotten is never taken again, as far back as [`TOMBSTONES_MAX`] runs.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use volcanion_common::ids::{AgentId, Epoch, Incarnation, RunId, Seq};
 use volcanion_common::session::Hello;
-use volcanion_common::session::drain::DrainOrder;
+use volcanion_common::session::command::{Command, Purpose};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::shard::Shard;
 
+/// How many orders are remembered; each is of use for a minute only.
+pub const OBEYED_MAX: usize = 1_024;
 /// How many forgotten runs are remembered; the oldest gives way.
 pub const TOMBSTONES_MAX: usize = 4_096;
 
@@ -23,9 +26,29 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// Opens what masters of this cluster sealed.
     pub key: ClusterKey,
+    /// Seals of orders that were obeyed.
+    obeyed: Arc<Mutex<VecDeque<Vec<u8>>>>,
 }
 
 impl Identity {
+    /// A process that has obeyed nothing yet.
+    pub fn new(agent: AgentId, incarnation: Incarnation, key: ClusterKey) -> Self {
+        Self { agent, incarnation, key, obeyed: Arc::default() }
+    }
+
+    /// Takes an order whose seal is good, once: its seal is remembered, as far back as [`OBEYED_MAX`] orders.
+    pub(super) fn obey_once(&self, seal: &[u8]) -> Result<(), Refusal> {
+        let mut obeyed = self.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
+        if obeyed.iter().any(|known| known == seal) {
+            return Err(Refusal::Replayed);
+        }
+        if obeyed.len() >= OBEYED_MAX {
+            obeyed.pop_front();
+        }
+        obeyed.push_back(seal.to_owned());
+        Ok(())
+    }
+
     fn is_meant(&self, agent: &AgentId, incarnation: Incarnation) -> Result<(), Refusal> {
         if *agent != self.agent {
             return Err(Refusal::WrongAgent { asked: agent.clone(), us: self.agent.clone() });
@@ -95,6 +118,9 @@ pub enum Refusal {
         /// By so much.
         late_ms: u64,
     },
+    /// A good seal that was here before.
+    #[error("the order was obeyed before, and is not obeyed again")]
+    Replayed,
     /// The run has another shard already.
     #[error("the run has a shard here already, and this is another one")]
     SecondShard,
@@ -121,6 +147,7 @@ impl Refusal {
             Self::Unreadable(_) => "unreadable",
             Self::NotOurs(_) => "not_ours",
             Self::Expired { .. } => "expired",
+            Self::Replayed => "replayed",
             Self::SecondShard => "second_shard",
             Self::NotPrepared { .. } => "not_prepared",
         }
@@ -222,21 +249,27 @@ pub fn open_shard(
     Ok(shard)
 }
 
-/// Looks at an order to drain: as with a Prepare the seal comes first, and only then is the order read.
+/// Looks at an order outside of a run's stream: as with a Prepare the seal comes first, and only then is the order read. It is obeyed once.
 ///
 /// # Errors
-/// The seal is not good, or what it seals is no order to drain, or one to another agent or process, or its time is over.
-pub fn check_drain(
+/// The seal is not good, or what it seals is no order for this purpose, or one to another agent or process, or its time is over, or it
+/// came before.
+pub fn check_command(
     identity: &Identity,
+    purpose: Purpose,
     sealed_order: &[u8],
     seal: &[u8],
     now_unix_ms: u64,
 ) -> Result<(), Refusal> {
     identity.check_seal(sealed_order, seal)?;
-    let order: DrainOrder =
+    let order: Command =
         serde_json::from_slice(sealed_order).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+    if order.purpose != purpose {
+        return Err(Refusal::NotOurs("purpose"));
+    }
     identity.is_meant(&order.agent, order.incarnation)?;
-    check_time(order.expires_unix_ms, now_unix_ms)
+    check_time(order.expires_unix_ms, now_unix_ms)?;
+    identity.obey_once(seal)
 }
 
 fn check_time(expires_unix_ms: u64, now_unix_ms: u64) -> Result<(), Refusal> {
@@ -251,11 +284,7 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity {
-            agent: "a".into(),
-            incarnation: Incarnation(7),
-            key: ClusterKey::new("0123456789abcdef").unwrap(),
-        }
+        Identity::new("a".into(), Incarnation(7), ClusterKey::new("0123456789abcdef").unwrap())
     }
 
     fn hello(epoch: u64) -> Hello {
@@ -331,23 +360,30 @@ mod tests {
         altered[10] ^= 1;
         let altered = open_shard(&identity, shard.run, Epoch(3), &altered, &seal, 0);
         assert_eq!(altered, Err(Refusal::BadSeal));
-        assert_eq!(check_drain(&identity, &bytes, &seal, 0).unwrap_err().code(), "unreadable");
+        assert_eq!(
+            check_command(&identity, Purpose::Drain, &bytes, &seal, 0).unwrap_err().code(),
+            "unreadable"
+        );
     }
 
     #[test]
     fn an_order_to_drain_is_obeyed_only_where_seal_and_names_and_time_are_right() {
         let identity = identity();
-        let order = DrainOrder::new("a".into(), Incarnation(7), 1_000);
-        let check = |order: &DrainOrder, key: &ClusterKey, now_unix_ms| {
+        let order = Command::new(Purpose::Drain, "a".into(), Incarnation(7), 1_000);
+        let check = |order: &Command, key: &ClusterKey, now_unix_ms| {
             let (bytes, seal) = order.sealed(key).unwrap();
-            check_drain(&identity, &bytes, &seal, now_unix_ms).map_err(|refusal| refusal.code())
+            check_command(&identity, Purpose::Drain, &bytes, &seal, now_unix_ms)
+                .map_err(|refusal| refusal.code())
         };
         assert_eq!(check(&order, &identity.key, 1_000), Ok(()));
+        assert_eq!(check(&order, &identity.key, 1_000), Err("replayed"));
+        let kill = Command::new(Purpose::Kill, "a".into(), Incarnation(7), 1_000);
+        assert_eq!(check(&kill, &identity.key, 0), Err("not_ours"));
         assert_eq!(check(&order, &identity.key, 1_001), Err("expired"));
         assert_eq!(check(&order, &ClusterKey::open(), 0), Err("bad_seal"));
-        let other = DrainOrder::new("b".into(), Incarnation(7), 1_000);
+        let other = Command::new(Purpose::Drain, "b".into(), Incarnation(7), 1_000);
         assert_eq!(check(&other, &identity.key, 0), Err("wrong_agent"));
-        let other = DrainOrder::new("a".into(), Incarnation(0), 1_000);
+        let other = Command::new(Purpose::Drain, "a".into(), Incarnation(0), 1_000);
         assert_eq!(check(&other, &identity.key, 0), Err("other_incarnation"));
         let (bytes, seal) = order.sealed(&identity.key).unwrap();
         let as_shard = open_shard(&identity, RunId::new(), Epoch(3), &bytes, &seal, 0);

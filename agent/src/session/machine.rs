@@ -187,6 +187,7 @@ impl Machine {
             Event::Load(event) => self.on_load(event, now, &mut actions),
             Event::Leave => self.on_leave(now, &mut actions),
             Event::Drain => self.on_drain(now, &mut actions),
+            Event::Kill => self.on_kill(&mut actions),
             Event::Tick { lease_until_ns } => self.on_tick(lease_until_ns, now, &mut actions),
         }
         self.see_hand_over(now, &mut actions);

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use volcanion_common::registry::Member;
+use volcanion_common::session::command::Purpose;
 use volcanion_common::session::{Hello, Order};
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_server::Agent;
@@ -90,9 +91,16 @@ impl Agent for AgentService {
 
     async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
         let pb::DrainRequest { sealed_order, seal } = request.into_inner();
-        let drained = self.desk.drain(sealed_order, seal).await;
+        let drained = self.desk.command(Purpose::Drain, sealed_order, seal).await;
         drained.map_err(|refusal| refused(refusal.code(), &refusal.to_string()))?;
         Ok(Response::new(pb::DrainResponse {}))
+    }
+
+    async fn kill(&self, request: Request<pb::KillRequest>) -> Result<Response<pb::KillResponse>, Status> {
+        let pb::KillRequest { sealed_order, seal } = request.into_inner();
+        let killed = self.desk.command(Purpose::Kill, sealed_order, seal).await;
+        let runs = killed.map_err(|refusal| refused(refusal.code(), &refusal.to_string()))?;
+        Ok(Response::new(pb::KillResponse { runs }))
     }
 }
 

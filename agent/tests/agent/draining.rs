@@ -6,7 +6,7 @@ use serde_json::json;
 use tonic::Code;
 use volcanion_common::ids::Incarnation;
 use volcanion_common::registry::MemberState;
-use volcanion_common::session::drain::DrainOrder;
+use volcanion_common::session::command::{Command, Purpose};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{Order, Report};
 use volcanion_proto::v1 as pb;
@@ -17,13 +17,13 @@ use crate::leaving::state_becomes;
 use crate::paced_load::PacedLoad;
 use crate::{Started, start};
 
-fn request(order: &DrainOrder, key: &ClusterKey) -> pb::DrainRequest {
+fn request(order: &Command, key: &ClusterKey) -> pb::DrainRequest {
     let (sealed_order, seal) = order.sealed(key).unwrap();
     pb::DrainRequest { sealed_order, seal }
 }
 
-fn order(started: &Started) -> DrainOrder {
-    DrainOrder::new("a".into(), started.agent.incarnation(), u64::MAX)
+fn order(started: &Started) -> Command {
+    Command::new(Purpose::Drain, "a".into(), started.agent.incarnation(), u64::MAX)
 }
 
 #[tokio::test]
@@ -34,9 +34,12 @@ async fn the_run_goes_on_to_its_end_and_a_new_one_is_refused() {
     let mut stream = leader.open().await;
     let prepare = leader.prepare(&started, json!({}), Vec::new());
     leader.start(&mut stream, prepare).await;
-    for _ in 0..2 {
-        leader.client.drain(request(&order(&started), &started.key)).await.expect("again: the same answer");
+    for again in 0..2 {
+        let order = Command { expires_unix_ms: u64::MAX - again, ..order(&started) };
+        leader.client.drain(request(&order, &started.key)).await.expect("again: the same answer");
     }
+    let replayed = leader.client.drain(request(&order(&started), &started.key)).await.unwrap_err();
+    assert!(replayed.message().starts_with("replayed: "), "{replayed}");
     state_becomes(&started, Some(MemberState::Draining)).await;
     assert_eq!(get(&started, "/readyz").await.0, 503);
     assert!(get(&started, "/health").await.1.contains("\"draining\":true"));
@@ -82,9 +85,12 @@ async fn an_order_of_somebody_else_changes_nothing() {
     let of_a_shard = pb::DrainRequest { sealed_order: sealed_shard.to_vec(), seal: seal.to_vec() };
     for (request, code) in [
         (request(&good, &ClusterKey::open()), "bad_seal"),
-        (request(&DrainOrder::new("b".into(), us, u64::MAX), &started.key), "wrong_agent"),
-        (request(&DrainOrder::new("a".into(), Incarnation(1), u64::MAX), &started.key), "other_incarnation"),
-        (request(&DrainOrder::new("a".into(), us, 1), &started.key), "expired"),
+        (request(&Command::new(Purpose::Drain, "b".into(), us, u64::MAX), &started.key), "wrong_agent"),
+        (
+            request(&Command::new(Purpose::Drain, "a".into(), Incarnation(1), u64::MAX), &started.key),
+            "other_incarnation",
+        ),
+        (request(&Command::new(Purpose::Drain, "a".into(), us, 1), &started.key), "expired"),
         (of_a_shard, "unreadable"),
     ] {
         let status = leader.client.drain(request).await.unwrap_err();

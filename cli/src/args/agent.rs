@@ -7,7 +7,7 @@ use clap::Args;
 use volcanion_agent::Capacity;
 use volcanion_common::units::Micros;
 
-use super::cluster::{EtcdArgs, KeyArgs};
+use super::cluster::{EtcdArgs, KeyArgs, TargetsArgs};
 use super::value::{capacity, duration, quantum};
 
 #[derive(Debug, Args)]
@@ -25,6 +25,8 @@ pub struct AgentArgs {
     pub etcd: EtcdArgs,
     #[command(flatten)]
     pub key: KeyArgs,
+    #[command(flatten)]
+    pub targets: TargetsArgs,
     /// Name, unique in the cluster [default: the host's name]
     #[arg(long, env = "VOLCANION_ID", value_name = "NAME")]
     pub id: Option<String>,

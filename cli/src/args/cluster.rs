@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use volcanion_common::net::allow::AllowRule;
 
 /// Where etcd is and how it is spoken to.
 #[derive(Clone, Debug, Args)]
@@ -30,13 +31,30 @@ pub struct EtcdArgs {
     pub etcd_password: Option<String>,
 }
 
-/// The secret that master and agents share.
+/// By what master and agents know each other.
 #[derive(Clone, Debug, Args)]
 pub struct KeyArgs {
     /// File with the cluster's key, at least 16 bytes; shards are sealed with it
     #[arg(long, env = "VOLCANION_CLUSTER_KEY_FILE", value_name = "FILE")]
     pub cluster_key_file: Option<PathBuf>,
+    /// Authority of the cluster's certificates (PEM): with it master and agents speak TLS and show each other certificates
+    #[arg(long, env = "VOLCANION_CLUSTER_CA", value_name = "FILE", requires_all = ["cluster_cert", "cluster_cert_key"])]
+    pub cluster_ca: Option<PathBuf>,
+    /// This process's certificate (PEM), with the DNS name volcanion-master or volcanion-agent; read again when it changes
+    #[arg(long, env = "VOLCANION_CLUSTER_CERT", value_name = "FILE", requires = "cluster_ca")]
+    pub cluster_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(long, env = "VOLCANION_CLUSTER_CERT_KEY", value_name = "FILE", requires = "cluster_ca")]
+    pub cluster_cert_key: Option<PathBuf>,
     /// Listen beyond loopback without credentials: whoever reaches the port can start a load
     #[arg(long, env = "VOLCANION_ALLOW_UNAUTHENTICATED")]
     pub allow_unauthenticated: bool,
+}
+
+/// What may be loaded.
+#[derive(Clone, Debug, Args)]
+pub struct TargetsArgs {
+    /// Load only this: a host name, *.domain, an address or a network, each with :port or without; again and again [default: all but link-local and metadata addresses]
+    #[arg(long = "allow-target", env = "VOLCANION_ALLOW_TARGET", value_name = "RULE", value_delimiter = ',')]
+    pub allow_targets: Vec<AllowRule>,
 }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use volcanion_common::units::Micros;
+use volcanion_common::units::{Micros, Rate};
 
-use super::cluster::{EtcdArgs, KeyArgs};
-use super::value::duration;
+use super::cluster::{EtcdArgs, KeyArgs, TargetsArgs};
+use super::value::{duration, rate};
 
 #[derive(Debug, Args)]
 pub struct MasterArgs {
@@ -48,6 +48,17 @@ pub struct MasterArgs {
         default_value = "health"
     )]
     pub public: Vec<PublicWord>,
+    #[command(flatten)]
+    pub targets: TargetsArgs,
+    /// The most iterations a second that the open loops of a run may start, as in 10000/s [default: any]
+    #[arg(long, env = "VOLCANION_MAX_RATE", value_name = "RATE", value_parser = rate)]
+    pub max_rate: Option<Rate>,
+    /// The most VUs that a run may have [default: any]
+    #[arg(long, env = "VOLCANION_MAX_VUS", value_name = "NUMBER")]
+    pub max_vus: Option<u64>,
+    /// The longest that a run may load, as in 1h [default: any]
+    #[arg(long, env = "VOLCANION_MAX_DURATION", value_name = "DURATION", value_parser = duration)]
+    pub max_duration: Option<Micros>,
     /// How long agents go on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,

@@ -7,6 +7,8 @@ pub mod demo;
 pub mod files;
 pub mod http_flags;
 pub mod keys;
+pub mod kill;
+pub mod local;
 pub mod plan_file;
 pub mod plans;
 pub mod run;

@@ -1,3 +1,5 @@
 //! Rules for sockets of our own.
 
+pub mod allow;
 pub mod listen;
+pub mod tls;

@@ -168,6 +168,19 @@ impl Executor {
         }
     }
 
+    /// The most arrivals that are asked for at any time; `None` for a closed loop.
+    pub fn max_rate(&self) -> Option<Rate> {
+        let highest = |a: Rate, b: Rate| if b.micro_per_hour() > a.micro_per_hour() { b } else { a };
+        match self {
+            Self::ConstantArrivalRate { rate, .. } => Some(*rate),
+            Self::RampingArrivalRate { start_rate, stages, .. } => {
+                Some(stages.iter().map(|stage| stage.target).fold(*start_rate, highest))
+            }
+            Self::ExternallyControlled { control: Control::Rate { rate, .. }, .. } => Some(*rate),
+            _ => None,
+        }
+    }
+
     /// How arrivals are spaced and carried; `None` for a closed loop.
     pub fn open_loop(&self) -> Option<&OpenLoop> {
         match self {

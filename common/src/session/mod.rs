@@ -1,10 +1,10 @@
 //! What a session says: orders from the master down to an agent, reports from the agent up.
 //!
 //! Both state machines work on these types; [`wire`] turns them into protobuf and back, [`seal`] signs a Prepare.
-//! [`drain`] is the one order outside of a session.
+//! [`command`] has the orders outside of a session.
 
 pub mod change;
-pub mod drain;
+pub mod command;
 pub mod handover;
 pub mod seal;
 pub mod wire;

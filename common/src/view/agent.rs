@@ -34,3 +34,26 @@ pub struct AgentView {
     /// The round trip of that measurement, in microseconds; half of it bounds the error.
     pub round_trip_us: Option<u64>,
 }
+
+/// What became of the kill switch on an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KilledAgentView {
+    /// The agent's name.
+    pub id: String,
+    /// Whether it has obeyed.
+    pub killed: bool,
+    /// Runs that it carried.
+    pub runs: u32,
+    /// Why it has not obeyed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+/// What became of the kill switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KillView {
+    /// Whether every agent has obeyed.
+    pub all_killed: bool,
+    /// Every registered agent, by name.
+    pub agents: Vec<KilledAgentView>,
+}

@@ -8,7 +8,7 @@ pub mod problem_details;
 pub mod run;
 pub mod sse;
 
-pub use agent::AgentView;
+pub use agent::{AgentView, KillView, KilledAgentView};
 pub use interval::IntervalView;
 pub use key::{KeyView, NewKeyView, Role};
 pub use metrics::Metrics;

@@ -4,10 +4,16 @@
 //! that is frozen or cut off is noticed within [`KEEP_ALIVE_INTERVAL`] + [`KEEP_ALIVE_TIMEOUT`].
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
+use volcanion_common::net::tls::ClientTls;
 use volcanion_proto::v1::agent_client::AgentClient;
 
 /// How long making a connection may take.
@@ -33,9 +39,15 @@ pub struct NoAddress(String);
 #[derive(Clone, Default)]
 pub struct Dialer {
     channels: Arc<Mutex<HashMap<String, Channel>>>,
+    tls: Option<ClientTls>,
 }
 
 impl Dialer {
+    /// With TLS agents of the cluster only are spoken to, and see that a master of it speaks.
+    pub fn new(tls: Option<ClientTls>) -> Self {
+        Self { channels: Arc::default(), tls }
+    }
+
     /// A client of the agent at `address` (`HOST:PORT`). Nothing is sent yet. Must be called within a runtime.
     ///
     /// # Errors
@@ -48,13 +60,35 @@ impl Dialer {
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = endpoint(address)?.connect_lazy();
+                let endpoint = endpoint(address)?;
+                let channel = match &self.tls {
+                    None => endpoint.connect_lazy(),
+                    Some(tls) => endpoint.connect_with_connector_lazy(connector(tls.clone())),
+                };
                 channels.insert(address.to_owned(), channel.clone());
                 channel
             }
         };
         Ok(AgentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
+}
+
+type TlsConnection = TokioIo<TlsStream<TcpStream>>;
+
+/// Connects and shakes hands; certificates are those of the moment.
+fn connector(
+    tls: ClientTls,
+) -> impl tower::Service<Uri, Response = TlsConnection, Error = io::Error, Future: Send> + Clone + Send + 'static
+{
+    tower::service_fn(move |uri: Uri| {
+        let tls = tls.clone();
+        async move {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            let tcp = TcpStream::connect((host, uri.port_u16().unwrap_or_default())).await?;
+            tcp.set_nodelay(true)?;
+            Ok(TokioIo::new(tls.connect(tcp).await?))
+        }
+    })
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, NoAddress> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tonic::{Code, Status};
 use volcanion_common::ids::AgentId;
 use volcanion_common::registry::{Fleet, Member, MemberState};
-use volcanion_common::session::drain::DrainOrder;
+use volcanion_common::session::command::{Command, Purpose};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::view::AgentView;
 use volcanion_proto::v1::DrainRequest;
@@ -80,7 +80,8 @@ impl Agents {
 async fn order(member: &Member, dialer: &Dialer, key: &ClusterKey) -> Result<(), String> {
     let id = &member.id;
     let now_unix_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
-    let order = DrainOrder::new(id.clone(), member.incarnation, now_unix_ms.saturating_add(EXPIRES_MS));
+    let order =
+        Command::new(Purpose::Drain, id.clone(), member.incarnation, now_unix_ms.saturating_add(EXPIRES_MS));
     let (sealed_order, seal) =
         order.sealed(key).map_err(|error| format!("the order to agent {id} cannot be written: {error}"))?;
     let mut client = dialer.client(&member.address).map_err(|error| format!("agent {id}: {error}"))?;

@@ -7,6 +7,7 @@ pub mod choose;
 pub mod clock;
 pub mod dial;
 pub mod drain;
+pub mod kill;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use volcanion_common::ids::RunId;
 use volcanion_common::plan::executor::Control;
-use volcanion_common::plan::{Executor, Level, Plan};
+use volcanion_common::plan::{Executor, Level, Load, Plan};
 use volcanion_common::problem::Problem;
 use volcanion_common::units::Rate;
 use volcanion_common::view::{ErrorCode, RunView};
 
+use super::live::Live;
 use super::machine::NotAdjusted;
 use super::table::{Entry, MasterError, Runs};
 
@@ -47,6 +48,19 @@ impl Runs {
         self.adjust_within(id, wanted, ADJUST_WAIT).await
     }
 
+    /// Holds a level against what this master allows.
+    fn check_level(&self, live: &Live, level: Level) -> Result<(), MasterError> {
+        let is_copied = live.plan().load == Load::PerAgent;
+        let copies = if is_copied { live.metrics().agents.len() as u64 } else { 1 };
+        match self.shared.config.caps.level_problem(level, copies.max(1)) {
+            None => Ok(()),
+            Some(problem) => {
+                let field = if matches!(level, Level::Rate(_)) { "rate" } else { "vus" };
+                Err(MasterError::invalid(vec![Problem::new(field, problem)]))
+            }
+        }
+    }
+
     pub(super) async fn adjust_within(
         &self,
         id: RunId,
@@ -61,6 +75,7 @@ impl Runs {
         }
         self.check_leading()?;
         let (scenario, level) = resolve(live.plan(), &wanted)?;
+        self.check_level(&live, level)?;
         let (answer, answered) = oneshot::channel();
         let asking = async {
             // A closed channel means that the run is over, or another master's; its view says which.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::{AgentId, RunId};
+use volcanion_common::plan::Load;
 use volcanion_common::registry::{Fleet, Member};
 use volcanion_common::session::{Hello, Order};
 use volcanion_common::view::metrics::WarningView;
@@ -264,6 +265,23 @@ impl Driver {
         }
     }
 
+    /// Without those that would make more copies of the plan than this master allows a run.
+    fn within_caps(&self, members: Vec<Member>) -> Vec<Member> {
+        let plan = self.context.live.plan();
+        if plan.load != Load::PerAgent {
+            return members;
+        }
+        let own = self.context.reservation.members();
+        let is_own = |member: &Member| own.iter().any(|own| own.id == member.id);
+        let mut room = self.context.shared.config.caps.copies_max(plan).saturating_sub(own.len() as u64);
+        let mut has_room = |member: &Member| {
+            let may = is_own(member) || room > 0;
+            room -= u64::from(!is_own(member) && room > 0);
+            may
+        };
+        members.into_iter().filter(|member| has_room(member)).collect()
+    }
+
     /// Says of each of the run's agents whether it is in the registry, where that can be known.
     fn look_at_fleet(&mut self) {
         let fleet = self.fleet.borrow_and_update().clone();
@@ -273,6 +291,7 @@ impl Driver {
         let choice = &self.context.live.plan().agents;
         if self.context.live.plan().elastic {
             let members = self.context.shared.agents.free_for(choice, &self.context.reservation);
+            let members = self.within_caps(members);
             self.own_events.push_back(Event::Candidates { members });
         }
         for Member { id, incarnation, .. } in &self.members {

@@ -2,6 +2,7 @@
 
 mod adjust;
 mod driver;
+pub mod caps;
 mod error;
 mod history;
 mod interval;

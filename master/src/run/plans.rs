@@ -2,16 +2,27 @@
 
 use volcanion_common::ids::PlanId;
 use volcanion_common::plan::document::PlanDocument;
+use volcanion_common::validate::ValidPlan;
 
 use super::table::{MasterError, Page, PlanPage, Runs, StoredPlan};
 use crate::store;
 
 impl Runs {
+    /// Holds a plan against what this master allows.
+    ///
+    /// # Errors
+    /// It passes that; says everything that does.
+    pub fn check_caps(&self, plan: &ValidPlan) -> Result<(), MasterError> {
+        let problems = self.shared.config.caps.problems(plan, 1);
+        if problems.is_empty() { Ok(()) } else { Err(MasterError::invalid(problems)) }
+    }
+
     /// Stores a plan.
     ///
     /// # Errors
-    /// The store does not work, or another master leads.
+    /// It passes what this master allows; the store does not work, or another master leads.
     pub async fn create_plan(&self, document: PlanDocument) -> Result<StoredPlan, MasterError> {
+        self.check_caps(&document.plan)?;
         self.check_leading()?;
         let now = store::now();
         let PlanDocument { plan, source, is_simple, .. } = document;
@@ -40,8 +51,9 @@ impl Runs {
     /// Replaces a plan's document; runs that are going keep theirs.
     ///
     /// # Errors
-    /// There is no such plan.
+    /// There is no such plan; the document passes what this master allows.
     pub async fn replace_plan(&self, id: PlanId, document: PlanDocument) -> Result<StoredPlan, MasterError> {
+        self.check_caps(&document.plan)?;
         self.check_leading()?;
         let old = self.plan(id).await?;
         let PlanDocument { plan, source, is_simple, .. } = document;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use volcanion_common::ids::{PlanId, RunId};
-use volcanion_common::plan::document;
+use volcanion_common::plan::{Load, document};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{ErrorCode, RunStatus, RunView};
 
@@ -22,7 +22,7 @@ impl Runs {
     /// Starts a run of a plan. The same `idempotency_key` again gives the run that it started.
     ///
     /// # Errors
-    /// There is no such plan; no agent fits; the key was used for another plan; too many runs are going.
+    /// There is no such plan; it passes what this master allows; no agent fits; the key was used for another plan; too many runs are going.
     pub async fn start_run(
         &self,
         id: PlanId,
@@ -40,6 +40,7 @@ impl Runs {
             return Err(MasterError::new(ErrorCode::RateLimited, detail));
         }
         let reservation = self.shared.agents.reserve(&stored.plan.agents)?;
+        self.check_start(&stored.plan, reservation.members().len()).await?;
         let plan = Arc::new(stored.plan);
         let record = new_record(id, &plan, &reservation);
         match self.shared.store.insert_run(self.shared.epoch, &record, key.as_ref()).await {
@@ -63,6 +64,16 @@ impl Runs {
         let live = Live::new(record.view.clone(), plan);
         self.drive(live, Begin::New(Box::new(new)), reservation);
         Ok(record.view)
+    }
+
+    /// The copies and addresses that a plan has now.
+    async fn check_start(&self, plan: &ValidPlan, agents: usize) -> Result<(), MasterError> {
+        let copies = if plan.load == Load::PerAgent { agents as u64 } else { 1 };
+        let mut problems = self.shared.config.caps.problems(plan, copies);
+        if problems.is_empty() {
+            problems = self.shared.config.caps.address_problems(plan).await;
+        }
+        if problems.is_empty() { Ok(()) } else { Err(MasterError::invalid(problems)) }
     }
 
     async fn started_before(&self, key: Option<&IdempotencyKey>) -> Result<Option<RunView>, MasterError> {

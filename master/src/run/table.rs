@@ -17,7 +17,7 @@ use volcanion_common::delta::Delta;
 use volcanion_common::ids::{AgentId, Epoch, RunId};
 use volcanion_common::plan::document;
 use volcanion_common::validate::ValidPlan;
-use volcanion_common::view::{AgentView, ErrorCode, Metrics, RunStatus, RunView};
+use volcanion_common::view::{AgentView, ErrorCode, KillView, Metrics, RunStatus, RunView};
 
 use super::adjust::AdjustRequest;
 pub use super::adjust::Adjustment;
@@ -231,6 +231,16 @@ impl Runs {
     pub async fn drain_agent(&self, id: AgentId) -> Result<AgentView, MasterError> {
         self.check_leading()?;
         Ok(self.shared.agents.drain(&id, &self.shared.dialer, &self.shared.config.cluster_key).await?)
+    }
+
+    /// Ends the load of every run on every agent at once, whether this master leads or not and whether the store answers or not. Runs end
+    /// as cancelled.
+    pub async fn kill(&self) -> KillView {
+        tracing::warn!("the kill switch was thrown");
+        // Drivers first: they know then why the load ends.
+        self.table().values().for_each(|entry| entry.stop.cancel());
+        let agents = self.shared.agents.kill(&self.shared.dialer, &self.shared.config.cluster_key).await;
+        KillView { all_killed: agents.iter().all(|agent| agent.killed), agents }
     }
 
     /// Runs that are going and those that ended in the last [`ENDED_KEPT`], oldest first.

@@ -58,6 +58,8 @@ pub enum Event {
     Leave,
     /// The agent was told to drain: it takes no new run, hands over what is elastic, and stays.
     Drain,
+    /// Load is to end at once, whatever the leader says.
+    Kill,
     /// Time went by; comes several times a second.
     Tick {
         /// Until when the registry entry is sure to be there, in nanoseconds of CLOCK_MONOTONIC; 0: it is not.

@@ -4,9 +4,11 @@
 //! time it stops: a leader that is gone, or has no other agent, does not hold it for ever.
 
 use volcanion_common::session::Report;
+use volcanion_common::session::command::KILLED;
 use volcanion_common::units::Micros;
 
 use super::{Action, Machine, Now, Phase};
+use crate::session::load::Fault;
 
 /// How long requests in flight may go on when the agent leaves.
 pub const LEAVE_GRACEFUL: Micros = Micros::from_secs(1);
@@ -42,6 +44,18 @@ impl Machine {
     /// The agent takes no new run; of an elastic one it hands its part over, the others go on.
     pub(super) fn on_drain(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.begin_hand_over(now, actions);
+    }
+
+    /// Ends the load, and tells whoever leads why.
+    pub(super) fn on_kill(&mut self, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Finished) {
+            return;
+        }
+        let fault = Fault { code: KILLED.to_owned(), message: "the kill switch was thrown".to_owned() };
+        self.send(fault.report(), actions);
+        self.fault = Some(fault);
+        self.warn(KILLED, "the kill switch ended the load");
+        self.stop(Micros::ZERO, "the kill switch", actions);
     }
 
     /// Whether the part is handed over rather than stopped.

@@ -37,6 +37,7 @@ impl Machine {
             }
             // Nothing was started from it yet: the newer cut counts.
             Phase::New | Phase::Compiling | Phase::Prepared { .. } => {
+                self.identity.obey_once(seal)?;
                 if matches!(self.phase, Phase::Prepared { .. }) {
                     actions.push(Action::Discard);
                 }

@@ -22,7 +22,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let key = ClusterKey::new("0123456789abcdef").unwrap();
-        let identity = Arc::new(Identity { agent: "a".into(), incarnation: Incarnation(7), key });
+        let identity = Arc::new(Identity::new("a".into(), Incarnation(7), key));
         let machine = Machine::new(identity.clone(), RunId::new(), ORPHAN);
         Self { identity, machine, now: Now { monotonic_ns: 1_000 * SECOND_NS, unix_ms: 5_000 }, streams: 0 }
     }
@@ -272,7 +272,8 @@ fn a_shard_that_does_not_compile_is_a_fault_and_another_may_come() {
     let compiled = Event::Compiled { attempt: 1, result: Err(fault) };
     assert_eq!(bench.event(compiled), ["fault file_limit"]);
     assert_eq!(bench.order(Order::StartAt { monotonic_ns: 0 }), ["fault not_prepared"]);
-    assert_eq!(bench.prepare(1, 1), ["compile 2"]);
+    assert_eq!(bench.prepare(1, 1), ["fault replayed"], "what was obeyed once is not obeyed again");
+    assert_eq!(bench.prepare(1, 2), ["compile 2"]);
     assert_eq!(bench.lose(), Vec::<String>::new());
 }
 
@@ -511,4 +512,30 @@ fn the_engine_is_told_how_long_it_may_go_on_by_itself() {
     bench.lose();
     assert_eq!(tick(&mut bench, 1_003), ["until 1003"], "without a stream: the lease");
     assert_eq!(tick(&mut bench, 1_090), ["until 1030"], "the orphan timeout at most");
+}
+
+#[test]
+fn the_kill_switch_ends_a_load_at_once_and_tells_the_leader_why() {
+    let mut bench = Bench::new();
+    bench.open(1, 0);
+    bench.prepare(1, 1);
+    bench.event(Event::Compiled { attempt: 1, result: Ok(1) });
+    bench.order(Order::StartAt { monotonic_ns: 0 });
+    let killed = bench.event(Event::Kill);
+    assert_eq!(killed[0], "fault killed");
+    assert!(killed[1].starts_with("stop"), "{killed:?}");
+    // A leader that comes later hears it too.
+    assert!(bench.open(2, 0).contains(&"fault killed".to_owned()));
+
+    let mut waiting = Bench::new();
+    waiting.open(1, 0);
+    waiting.prepare(1, 1);
+    waiting.event(Event::Compiled { attempt: 1, result: Ok(1) });
+    let killed = waiting.event(Event::Kill);
+    assert!(killed.contains(&"discard".to_owned()), "{killed:?}");
+    assert_eq!(
+        waiting.order(Order::StartAt { monotonic_ns: 0 }),
+        Vec::<String>::new(),
+        "nothing starts any more"
+    );
 }

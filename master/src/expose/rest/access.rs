@@ -48,6 +48,7 @@ impl Need {
             (true, _) => Role::Viewer,
             // It changes nothing.
             (false, "test-plans/validate" | "test-plans/{id}/validate") => Role::Viewer,
+            (false, "kill") => Role::Operator,
             (false, path) if path.starts_with("test-plans") || path.starts_with("test-runs") => {
                 Role::Operator
             }

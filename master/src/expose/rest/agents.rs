@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use volcanion_common::view::AgentView;
+use volcanion_common::view::{AgentView, KillView};
 
 use super::ids::AgentAt;
 use super::problem::{Refusal, Refused};
@@ -33,4 +33,15 @@ pub(super) async fn drain(
     AgentAt(id): AgentAt,
 ) -> Result<Json<AgentView>, Refusal> {
     Ok(Json(runs.drain_agent(id).await?))
+}
+
+#[utoipa::path(
+    post, path = "/kill", tag = "agents", operation_id = "kill",
+    summary = "The kill switch: ends the load of every run on every agent at once",
+    description = "Any master does it, whether it leads or not and whether the store answers or not. Requests in flight are cut off; what was measured is kept, and the \
+        runs end as `cancelled`. New runs can be started afterwards.",
+    responses((status = 200, description = "What became of it on each agent", body = KillView))
+)]
+pub(super) async fn kill(State(runs): State<Runs>) -> Json<KillView> {
+    Json(runs.kill().await)
 }

@@ -88,7 +88,9 @@ impl Way {
             }
             (true, ["agents"]) => Self::Better,
             // It changes nothing, and asks for nothing that is not in the store.
-            (true, _) | (false, ["test-plans", "validate"] | ["test-plans", _, "validate"]) => Self::Own,
+            (true, _) | (false, ["kill"] | ["test-plans", "validate"] | ["test-plans", _, "validate"]) => {
+                Self::Own
+            }
             (false, _) => Self::Leaders,
         }
     }
@@ -416,6 +418,7 @@ mod tests {
         check(Method::GET, "/test-runs/ID", Way::Own);
         check(Method::GET, "/test-runs/ID/events", Way::Own);
         check(Method::GET, "/test-runs/ID/intervals", Way::Own);
+        check(Method::POST, "/kill", Way::Own);
         check(Method::POST, "/test-plans/validate", Way::Own);
         check(Method::POST, "/test-plans/ID/validate", Way::Own);
         for path in ["/readyz", "/metrics", "/", "/api"] {

@@ -133,6 +133,7 @@ fn api() -> OpenApiRouter<RestState> {
         .routes(routes!(socket::socket))
         .routes(routes!(agents::list))
         .routes(routes!(agents::drain))
+        .routes(routes!(agents::kill))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
 }

@@ -182,8 +182,12 @@ pub(super) async fn clone(State(runs): State<Runs>, PlanAt(id): PlanAt) -> Resul
         (status = 415, response = Refused),
     )
 )]
-pub(super) async fn validate_document(PlanBody(document): PlanBody) -> Json<Validity> {
-    Json(validity(&document.plan))
+pub(super) async fn validate_document(
+    State(runs): State<Runs>,
+    PlanBody(document): PlanBody,
+) -> Result<Json<Validity>, Refusal> {
+    runs.check_caps(&document.plan)?;
+    Ok(Json(validity(&document.plan)))
 }
 
 #[utoipa::path(
@@ -192,6 +196,7 @@ pub(super) async fn validate_document(PlanBody(document): PlanBody) -> Json<Vali
     params(("id" = Uuid, Path, description = "The plan's id")),
     responses(
         (status = 200, description = "It is valid", body = Validity),
+        (status = 400, response = Refused),
         (status = 404, response = Refused),
     )
 )]
@@ -199,7 +204,9 @@ pub(super) async fn validate(
     State(runs): State<Runs>,
     PlanAt(id): PlanAt,
 ) -> Result<Json<Validity>, Refusal> {
-    Ok(Json(validity(&runs.plan(id).await?.plan)))
+    let plan = runs.plan(id).await?.plan;
+    runs.check_caps(&plan)?;
+    Ok(Json(validity(&plan)))
 }
 
 #[utoipa::path(

@@ -3,6 +3,7 @@
 
 use volcanion_common::delta::Warning;
 use volcanion_common::plan::OnAgentLoss;
+use volcanion_common::session::command::KILLED;
 use volcanion_common::session::{Order, StopWhy};
 use volcanion_common::view::StopReason;
 
@@ -14,6 +15,10 @@ const AFTER_FAULT_NS: u64 = seconds(3);
 
 impl RunMachine {
     pub(super) fn fault(&mut self, i: usize, code: &str, message: &str) {
+        if code == KILLED {
+            // Whichever master threw it, the run is not to go on elsewhere.
+            return self.stop_requested();
+        }
         match self.phase {
             Phase::Preparing { .. } | Phase::Starting { .. } => {
                 let agent = self.peers[i].id();

@@ -22,7 +22,7 @@ enum Asks {
 }
 
 /// Whom each call needs at least. A call that is not here fails the test.
-const NEEDS: [(&str, Asks); 29] = [
+const NEEDS: [(&str, Asks); 30] = [
     ("GET /health", Asks::Nobody),
     ("GET /livez", Asks::Nobody),
     ("GET /readyz", Asks::Nobody),
@@ -49,6 +49,7 @@ const NEEDS: [(&str, Asks); 29] = [
     ("GET /test-runs/{id}/intervals", Asks::Viewer),
     ("GET /agents", Asks::Viewer),
     ("POST /agents/{id}/drain", Asks::Admin),
+    ("POST /kill", Asks::Operator),
     ("GET /keys", Asks::Admin),
     ("POST /keys", Asks::Admin),
     ("DELETE /keys/{id}", Asks::Admin),

@@ -49,6 +49,7 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
         "GET /test-runs/{id}/intervals",
         "GET /agents",
         "POST /agents/{id}/drain",
+        "POST /kill",
         "GET /keys",
         "POST /keys",
         "DELETE /keys/{id}",

@@ -72,17 +72,30 @@ impl TargetPolicy {
 }
 
 impl AllowRule {
+    /// Whether a name may turn out to be on it: by itself, or by an address that it may have.
+    pub fn may_hold(&self, host: &str, port: u16) -> bool {
+        let is_port = self.port.is_none_or(|wanted| wanted == port);
+        is_port && (matches!(self.hosts, Hosts::Network(..)) || self.is_named(host))
+    }
+
+    fn is_named(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        match &self.hosts {
+            Hosts::Name(name) => host.eq_ignore_ascii_case(name),
+            Hosts::Below(suffix) => {
+                let cut = host.len().saturating_sub(suffix.len());
+                cut > 0 && host.is_char_boundary(cut) && host[cut..].eq_ignore_ascii_case(suffix)
+            }
+            Hosts::Network(..) | Hosts::Unix(_) => false,
+        }
+    }
+
     fn holds(&self, host: &str, ip: IpAddr, port: u16, guarded: bool) -> bool {
         if self.port.is_some_and(|wanted| wanted != port) {
             return false;
         }
-        let host = host.strip_suffix('.').unwrap_or(host);
         match &self.hosts {
-            Hosts::Name(name) => !guarded && host.eq_ignore_ascii_case(name),
-            Hosts::Below(suffix) => {
-                let cut = host.len().saturating_sub(suffix.len());
-                !guarded && cut > 0 && host.is_char_boundary(cut) && host[cut..].eq_ignore_ascii_case(suffix)
-            }
+            Hosts::Name(_) | Hosts::Below(_) => !guarded && self.is_named(host),
             Hosts::Network(network, bits) => {
                 let ip = plain(ip);
                 // A wide IPv6 network must not let a guarded IPv4 address in by the back door.
@@ -143,6 +156,15 @@ impl Hosts {
             return None;
         }
         Some(if below { Self::Below(format!(".{name}")) } else { Self::Name(name) })
+    }
+}
+
+impl fmt::Display for AllowList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, rule) in self.0.iter().enumerate() {
+            write!(f, "{}{rule}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

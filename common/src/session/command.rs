@@ -1,7 +1,7 @@
-//! The order to drain: take no new run, finish those that are there, stay.
+//! Orders to an agent outside of any run's stream: drain, and kill.
 //!
-//! It is sealed as a Prepare is, over its bytes exactly as they are sent. Neither passes for the other: this one says its purpose and has no
-//! field besides its own, and a shard has no purpose and fields that this one lacks.
+//! They are sealed as a Prepare is, over their bytes exactly as they are sent. None passes for another: a command says its purpose and has no
+//! field besides its own, and a shard has no purpose and fields that a command lacks.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,10 @@ use crate::ids::{AgentId, Incarnation};
 /// To one process, for a short time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DrainOrder {
-    purpose: Purpose,
-    /// Who is to drain.
+pub struct Command {
+    /// What is to be done.
+    pub purpose: Purpose,
+    /// Who is to do it.
     pub agent: AgentId,
     /// Which process of that name; no other obeys.
     pub incarnation: Incarnation,
@@ -21,16 +22,23 @@ pub struct DrainOrder {
     pub expires_unix_ms: u64,
 }
 
+/// The code of the fault that an agent reports for a run that the kill switch ended.
+pub const KILLED: &str = "killed";
+
+/// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Purpose {
+pub enum Purpose {
+    /// Take no new run, finish those that are there, stay.
     Drain,
+    /// End the load of every run at once.
+    Kill,
 }
 
-impl DrainOrder {
+impl Command {
     /// An order to this process.
-    pub fn new(agent: AgentId, incarnation: Incarnation, expires_unix_ms: u64) -> Self {
-        Self { purpose: Purpose::Drain, agent, incarnation, expires_unix_ms }
+    pub fn new(purpose: Purpose, agent: AgentId, incarnation: Incarnation, expires_unix_ms: u64) -> Self {
+        Self { purpose, agent, incarnation, expires_unix_ms }
     }
 
     /// Its bytes and their seal.
@@ -52,10 +60,10 @@ mod tests {
 
     #[test]
     fn a_shard_is_no_order_to_drain_and_the_other_way_round() {
-        let order = DrainOrder::new("a".into(), Incarnation(7), 1_000);
+        let order = Command::new(Purpose::Drain, "a".into(), Incarnation(7), 1_000);
         let (bytes, seal) = order.sealed(&ClusterKey::open()).unwrap();
         assert!(ClusterKey::open().is_sealed(&bytes, &seal));
-        assert_eq!(serde_json::from_slice::<DrainOrder>(&bytes).unwrap(), order);
+        assert_eq!(serde_json::from_slice::<Command>(&bytes).unwrap(), order);
         assert!(serde_json::from_slice::<Shard>(&bytes).is_err());
         let shard = Shard {
             run: RunId::new(),
@@ -70,8 +78,8 @@ mod tests {
             ready_for: Vec::new(),
         };
         let mut shard = serde_json::to_value(&shard).unwrap();
-        assert!(serde_json::from_value::<DrainOrder>(shard.clone()).is_err());
+        assert!(serde_json::from_value::<Command>(shard.clone()).is_err());
         shard["purpose"] = "drain".into();
-        assert!(serde_json::from_value::<DrainOrder>(shard).is_err());
+        assert!(serde_json::from_value::<Command>(shard).is_err());
     }
 }
