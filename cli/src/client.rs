@@ -2,6 +2,7 @@
 
 mod sse;
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,7 +44,12 @@ impl Client {
                     master.master
                 ))
             })?;
-        let http = reqwest::Client::builder()
+        let http = reqwest::Client::builder();
+        let http = match &master.master_ca {
+            Some(path) => http.tls_certs_only(authorities("--master-ca", path)?),
+            None => http,
+        };
+        let http = http
             .connect_timeout(Duration::from_secs(5))
             .user_agent(concat!("volcanion/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -126,6 +132,14 @@ impl Client {
             self.base
         ))
     }
+}
+
+/// The authorities of a PEM file that a flag names.
+pub fn authorities(flag: &str, path: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let wrong = |error: String| Failure::wrong(format!("{flag} {}: {error}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() { Err(wrong("it has no certificate".to_owned())) } else { Ok(found) }
 }
 
 #[async_trait]

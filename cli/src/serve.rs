@@ -6,12 +6,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::AgentId;
 use volcanion_common::net::allow::AllowList;
-use volcanion_common::net::tls::{ClientTls, PemFiles, ServerTls, TlsError};
+use volcanion_common::net::tls::{self, ClientTls, PemFiles, ServerTls, TlsError};
 use volcanion_common::registry::Registry;
 use volcanion_common::registry::etcd::{EtcdOptions, EtcdRegistry};
 use volcanion_common::session::seal::ClusterKey;
 
 use volcanion_master::access::AdminKey;
+use volcanion_master::access::OidcSettings;
 use volcanion_master::expose::rest::Public;
 use volcanion_master::run::caps::Caps;
 
@@ -32,6 +33,12 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
             .map(ClientTls::for_agents)
             .transpose()
             .map_err(cluster_tls_wrong)?,
+        oidc: oidc(args),
+        rest_tls: rest_tls(args)?,
+        leaders_tls: leaders_tls(args)?,
+        rate_limit: args.rate_limit.0,
+        origins: args.cors_origins.clone(),
+        keep_audit: args.keep_audit,
         caps: Caps {
             rate: args.max_rate,
             vus: args.max_vus,
@@ -143,6 +150,29 @@ fn cluster_key(args: &KeyArgs) -> Result<Option<ClusterKey>, Failure> {
     ClusterKey::new(&text)
         .map(Some)
         .map_err(|error| Failure::wrong(format!("--cluster-key-file {}: {error}", path.display())))
+}
+
+fn oidc(args: &MasterArgs) -> Option<OidcSettings> {
+    Some(OidcSettings {
+        issuer: args.oidc_issuer.clone()?,
+        audience: args.oidc_audience.clone()?,
+        role_claim: args.oidc_role_claim.clone(),
+        roles: args.oidc_roles.clone(),
+    })
+}
+
+fn rest_tls(args: &MasterArgs) -> Result<Option<ServerTls>, Failure> {
+    let Some(own) = args.tls_cert.clone().zip(args.tls_key.clone()) else { return Ok(None) };
+    let files = PemFiles { ca: None, own: Some(own) };
+    ServerTls::open(files)
+        .map(Some)
+        .map_err(|error| Failure::wrong(format!("--tls-cert, --tls-key: {error}")))
+}
+
+fn leaders_tls(args: &MasterArgs) -> Result<Option<Arc<rustls::ClientConfig>>, Failure> {
+    let Some(ca) = args.tls_ca.clone() else { return Ok(None) };
+    let config = tls::leaders_config(ca).map_err(|error| Failure::wrong(format!("--tls-ca: {error}")))?;
+    Ok(Some(Arc::new(config)))
 }
 
 /// Where the cluster's certificates lie, where they were given.

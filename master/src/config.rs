@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use volcanion_common::net::tls::ClientTls;
+use http::HeaderValue;
+use volcanion_common::net::tls::{ClientTls, ServerTls};
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::units::{Micros, Rate};
 
-use crate::access::AdminKey;
+use crate::access::{AdminKey, OidcSettings};
 use crate::expose::rest::Public;
 use crate::run::caps::Caps;
 use crate::store::{Keep, StoreUrl};
@@ -27,6 +30,18 @@ pub struct Config {
     pub cluster_key: ClusterKey,
     /// Shows agents that a master of the cluster speaks, and that they are of it; `None`: plain.
     pub cluster_tls: Option<ClientTls>,
+    /// Tokens of this issuer are taken beside keys.
+    pub oidc: Option<OidcSettings>,
+    /// REST speaks TLS with this; `None`: plain.
+    pub rest_tls: Option<ServerTls>,
+    /// How a leader's REST is spoken to over TLS; the system's authorities where absent.
+    pub leaders_tls: Option<Arc<rustls::ClientConfig>>,
+    /// What one client may ask of REST; `None`: whatever it wants.
+    pub rate_limit: Option<Rate>,
+    /// Origins whose web pages may ask REST.
+    pub origins: Vec<HeaderValue>,
+    /// How long changes are kept that were made over REST; `None`: for ever.
+    pub keep_audit: Option<Micros>,
     /// What no run may pass.
     pub caps: Caps,
     /// The first admin's key: with it every client is asked for a key.
@@ -51,6 +66,12 @@ impl Config {
             keep: Keep::default(),
             cluster_key,
             cluster_tls: None,
+            oidc: None,
+            rest_tls: None,
+            leaders_tls: None,
+            rate_limit: None,
+            origins: Vec::new(),
+            keep_audit: None,
             caps: Caps::default(),
             admin_key: None,
             public: Public::default(),
@@ -65,7 +86,8 @@ impl Config {
         let given = self.advertise.as_ref().map(|url| url.0.clone());
         given.or_else(|| {
             let address = listening.filter(|address| !address.ip().is_unspecified())?;
-            Some(format!("http://{address}"))
+            let scheme = if self.rest_tls.is_some() { "https" } else { "http" };
+            Some(format!("{scheme}://{address}"))
         })
     }
 }

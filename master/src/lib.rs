@@ -28,15 +28,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use volcanion_common::net::listen::{self, ListenError};
 use volcanion_common::registry::{Candidate, Registry, RegistryError};
+use volcanion_common::units::Micros;
 
 use access::Access;
+use access::audit::Audit;
 pub use config::{AdvertiseUrl, Config};
-use expose::rest::{Public, RestState};
+use expose::rest::{RestOptions, RestState};
 use fleet::Agents;
 use fleet::dial::Dialer;
 use leader::{Campaigner, Office, World};
 use run::table::Runs;
-use store::StoreError;
+use store::{Store, StoreError};
 
 /// How long runs may take to end, or to be left, once the master is to end.
 const RUNS_END_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,6 +46,9 @@ const RUNS_END_TIMEOUT: Duration = Duration::from_secs(20);
 const REST_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often ended runs are looked through for those whose time is over.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
+/// How often old changes are looked for, and how long a step of forgetting rests.
+const FORGET_CHANGES_EVERY: Duration = Duration::from_secs(3_600);
+const FORGET_CHANGES_PAUSE: Duration = Duration::from_millis(100);
 /// The flag with which REST asks for keys.
 const KEY_FLAG: &str = "--admin-key-file";
 /// The flag that lets REST listen beyond loopback without credentials.
@@ -137,13 +142,14 @@ pub async fn start(
     }
     let store = store::open(&config.store).await?;
     let agents = Agents::watch(&*registry).await?;
-    let access = Access::new(Arc::clone(&store), config.admin_key.clone());
-    let public = config.public;
+    let access = Access::new(Arc::clone(&store), config.admin_key.clone()).with_oidc(config.oidc.clone());
+    let audit = access.trail(stop.clone());
+    let config = Arc::new(config);
     let world = World {
         store: Arc::clone(&store),
         agents: agents.clone(),
         dialer: Dialer::new(config.cluster_tls.clone()),
-        config: Arc::new(config),
+        config: Arc::clone(&config),
         stop: stop.clone(),
     };
     let dialer = world.dialer.clone();
@@ -155,10 +161,20 @@ pub async fn start(
     tasks.spawn(fleet::clock::keep_measuring(agents, dialer, stop.clone()));
     tasks.spawn(forget_old_runs(office.clone(), stop.clone()));
     tasks.spawn(run::retention::keep_forgetting(office.clone(), stop.clone()));
+    if let Some(keep) = config.keep_audit {
+        tasks.spawn(forget_old_changes(Arc::clone(&store), keep, stop.clone()));
+    }
     tasks.spawn(store::keep_probing(store, stop.clone()));
     if let Some(listener) = listener {
         tracing::info!(address = rest_address.map(tracing::field::display), "REST listens");
-        tasks.spawn(serve(listener, office.clone(), access.clone(), public, stop.clone()));
+        tasks.spawn(serve(
+            listener,
+            Arc::clone(&config),
+            office.clone(),
+            access.clone(),
+            audit,
+            stop.clone(),
+        ));
     }
     let task = tokio::spawn(supervise(campaign, tasks, stop));
     Ok(Master { office, access, rest_address, task })
@@ -210,20 +226,43 @@ async fn forget_old_runs(office: Office, stop: CancellationToken) {
 
 async fn serve(
     listener: TcpListener,
+    config: Arc<Config>,
     office: Office,
     access: Access,
-    public: Public,
+    audit: Audit,
     stop: CancellationToken,
 ) {
     let address = match listener.local_addr() {
         Ok(address) => address,
         Err(error) => return tracing::error!(%error, "the REST listener is gone"),
     };
-    let router = expose::rest::router(RestState::new(office, access, public, address, stop.clone()));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "REST broke; the master ends");
-        stop.cancel();
+    let options = RestOptions {
+        public: config.public,
+        rate_limit: config.rate_limit,
+        origins: config.origins.clone(),
+        is_tls: config.rest_tls.is_some(),
+        leaders_tls: config.leaders_tls.clone(),
+        cluster_key: config.cluster_key.clone(),
+    };
+    let router = expose::rest::router(RestState::new(office, access, audit, options, address, stop.clone()));
+    expose::serve::serve(listener, config.rest_tls.clone(), router, stop).await;
+}
+
+/// Forgets old changes; every master may, for it is done in small steps.
+async fn forget_old_changes(store: Arc<dyn Store>, keep: Micros, stop: CancellationToken) {
+    let mut every = tokio::time::interval(FORGET_CHANGES_EVERY);
+    while stop.run_until_cancelled(every.tick()).await.is_some() {
+        let age = jiff::SignedDuration::from_micros(i64::try_from(keep.0).unwrap_or(i64::MAX));
+        let Ok(before) = store::now().checked_sub(age) else { continue };
+        while !stop.is_cancelled() {
+            match store.forget_audits(before).await {
+                Ok(true) => tokio::time::sleep(FORGET_CHANGES_PAUSE).await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "old changes are not forgotten yet");
+                    break;
+                }
+            }
+        }
     }
 }

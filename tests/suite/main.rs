@@ -35,6 +35,8 @@ mod prometheus;
 mod readme;
 mod registered_agents;
 mod rest_document;
+mod rest_limits;
+mod rest_tls;
 mod restart;
 mod scale;
 mod signals;

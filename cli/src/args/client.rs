@@ -17,6 +17,9 @@ pub struct MasterRef {
     /// API key
     #[arg(long, env = "VOLCANION_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// Authority of the master's certificate (PEM) [default: the system's]
+    #[arg(long, env = "VOLCANION_MASTER_CA", value_name = "FILE")]
+    pub master_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -29,6 +32,9 @@ pub struct ValidateArgs {
     /// API key of the master
     #[arg(long, env = "VOLCANION_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// Authority of the master's certificate (PEM) [default: the system's]
+    #[arg(long, env = "VOLCANION_MASTER_CA", value_name = "FILE")]
+    pub master_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use http::HeaderValue;
 use volcanion_common::units::{Micros, Rate};
+use volcanion_common::view::Role;
 
 use super::cluster::{EtcdArgs, KeyArgs, TargetsArgs};
-use super::value::{duration, rate};
+use super::value::{RateLimit, duration, oidc_role, origin, rate, rate_limit};
 
 #[derive(Debug, Args)]
 pub struct MasterArgs {
@@ -50,6 +52,36 @@ pub struct MasterArgs {
     pub public: Vec<PublicWord>,
     #[command(flatten)]
     pub targets: TargetsArgs,
+    /// Certificate of REST (PEM), with those between it and its authority: with it clients speak TLS; read again when it changes
+    #[arg(long, env = "VOLCANION_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(long, env = "VOLCANION_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Authority of the other masters' REST certificates (PEM), which must have the DNS name volcanion-master [default: the system's authorities, and the name in --advertise-url]
+    #[arg(long, env = "VOLCANION_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Requests a second that one client may send, twice as many at once; or `off`
+    #[arg(long, env = "VOLCANION_RATE_LIMIT", value_name = "RATE|off", default_value = "200/s", value_parser = rate_limit)]
+    pub rate_limit: RateLimit,
+    /// Web pages of this origin may ask too, as in https://load.example.com; again and again [default: none]
+    #[arg(long = "cors-origin", env = "VOLCANION_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    pub cors_origins: Vec<HeaderValue>,
+    /// Issuer of tokens (JWT) that are taken beside keys, as in https://login.example.com/realms/a
+    #[arg(long, env = "VOLCANION_OIDC_ISSUER", value_name = "URL", requires_all = ["admin_key_file", "oidc_audience", "oidc_roles"])]
+    pub oidc_issuer: Option<String>,
+    /// Whom its tokens must be for
+    #[arg(long, env = "VOLCANION_OIDC_AUDIENCE", value_name = "NAME", requires = "oidc_issuer")]
+    pub oidc_audience: Option<String>,
+    /// The claim that says what one is; dots lead into objects
+    #[arg(long, env = "VOLCANION_OIDC_ROLE_CLAIM", value_name = "CLAIM", default_value = "roles")]
+    pub oidc_role_claim: String,
+    /// What a value of that claim lets do, as in load-testers=operator; again and again
+    #[arg(long = "oidc-role", env = "VOLCANION_OIDC_ROLE", value_name = "VALUE=ROLE", value_delimiter = ',', value_parser = oidc_role, requires = "oidc_issuer")]
+    pub oidc_roles: Vec<(String, Role)>,
+    /// Forget changes that were made over REST longer ago than this, as in 365d [default: keep all]
+    #[arg(long, env = "VOLCANION_KEEP_AUDIT", value_name = "DURATION", value_parser = duration)]
+    pub keep_audit: Option<Micros>,
     /// The most iterations a second that the open loops of a run may start, as in 10000/s [default: any]
     #[arg(long, env = "VOLCANION_MAX_RATE", value_name = "RATE", value_parser = rate)]
     pub max_rate: Option<Rate>,

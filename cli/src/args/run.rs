@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// API key of the master
     #[arg(long, env = "VOLCANION_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// Authority of the master's certificate (PEM) [default: the system's]
+    #[arg(long, env = "VOLCANION_MASTER_CA", value_name = "FILE", requires = "master")]
+    pub master_ca: Option<PathBuf>,
     /// Also write the result to a file; its ending says the form (.json)
     #[arg(long, env = "VOLCANION_OUT", value_name = "FILE")]
     pub out: Option<PathBuf>,

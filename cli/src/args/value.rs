@@ -1,8 +1,10 @@
 //! The words of flags that are more than clap knows: durations, rates, capacities, shares.
 
+use http::HeaderValue;
 use volcanion_agent::Capacity;
 use volcanion_agent::schedule::pacer::QUANTUM_MAX;
 use volcanion_common::units::{Micros, Rate};
+use volcanion_common::view::Role;
 
 /// A duration; a bare number means seconds, as users of other tools write it.
 pub(super) fn duration(text: &str) -> Result<Micros, String> {
@@ -39,6 +41,41 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err(format!("`{text}` is not a share; give a number from 0 to 1, such as 0.01")),
     }
+}
+
+/// What one client may ask for; nothing: whatever it wants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit(pub Option<Rate>);
+
+/// `200/s` or `off`.
+pub fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    if text == "off" {
+        return Ok(RateLimit(None));
+    }
+    let limit = rate(text)?;
+    if limit.micro_per_hour() == 0 {
+        Err("nobody could ask; give a rate, or `off`".to_owned())
+    } else {
+        Ok(RateLimit(Some(limit)))
+    }
+}
+
+/// The origin of a web page, as browsers write it.
+pub fn origin(text: &str) -> Result<HeaderValue, String> {
+    let wrong = || format!("`{text}` is no origin; write it as https://load.example.com");
+    let (scheme, host) = text.split_once("://").ok_or_else(wrong)?;
+    let is_host =
+        !host.is_empty() && !host.contains(['/', '?', '#', '@']) && !host.contains(char::is_uppercase);
+    let is_origin = matches!(scheme, "http" | "https") && is_host;
+    HeaderValue::from_str(text).ok().filter(|_| is_origin).ok_or_else(wrong)
+}
+
+/// `value=role`.
+pub fn oidc_role(text: &str) -> Result<(String, Role), String> {
+    let wrong = || format!("`{text}` is no VALUE=ROLE; write it as load-testers=operator");
+    let (value, role) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let role = role.trim().parse().map_err(|_| wrong())?;
+    if value.trim().is_empty() { Err(wrong()) } else { Ok((value.trim().to_owned(), role)) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::args::{HealthArgs, LeaveArgs};
+use crate::client::authorities;
 use crate::exit::{Exit, Failure};
 
 /// How often an agent that hands over is asked how far it is.
@@ -16,11 +17,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(3);
 pub async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
     let mut builder = reqwest::Client::builder().no_proxy().timeout(args.timeout.duration());
     if let Some(path) = &args.ca {
-        let wrong = |error: String| Failure::wrong(format!("--ca {}: {error}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        let authorities =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
-        builder = builder.tls_certs_only(authorities);
+        builder = builder.tls_certs_only(authorities("--ca", path)?);
     }
     let client =
         builder.danger_accept_invalid_certs(args.insecure).build().map_err(Failure::could_not_run)?;

@@ -32,7 +32,11 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
                     idle.join(", ")
                 );
             }
-            let client = Client::new(&MasterRef { master: master.clone(), api_key: args.api_key.clone() })?;
+            let client = Client::new(&MasterRef {
+                master: master.clone(),
+                api_key: args.api_key.clone(),
+                master_ca: args.master_ca.clone(),
+            })?;
             let run = client.start(&document).await?;
             follow(&client, run, true).await?
         }

@@ -13,7 +13,11 @@ use crate::terminal::text::count;
 pub async fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
     let document = plan_file::read(&args.plan)?;
     if let Some(master) = &args.master {
-        let client = Client::new(&MasterRef { master: master.clone(), api_key: args.api_key.clone() })?;
+        let client = Client::new(&MasterRef {
+            master: master.clone(),
+            api_key: args.api_key.clone(),
+            master_ca: args.master_ca.clone(),
+        })?;
         client.post::<Value>("test-plans/validate", Some(&document.source)).await?;
     }
     let plan = document.plan.plan();

@@ -57,6 +57,12 @@ impl ClusterKey {
     }
 }
 
+impl Default for ClusterKey {
+    fn default() -> Self {
+        Self::open()
+    }
+}
+
 impl std::fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ClusterKey(…)")

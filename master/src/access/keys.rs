@@ -9,7 +9,7 @@ use volcanion_common::view::{KeyView, NewKeyView, Role};
 
 use super::{Access, PREFIX, hash, hex};
 use crate::run::table::MasterError;
-use crate::store::{self, StoredKey};
+use crate::store::{self, AuditFilter, AuditRecord, Page, StoredKey};
 
 /// The most keys that there may be, revoked ones too.
 pub const KEYS_MAX: u32 = 1_000;
@@ -71,6 +71,14 @@ impl Access {
     /// The store does not work.
     pub async fn list(&self) -> Result<Vec<KeyView>, MasterError> {
         Ok(self.store.keys(KEYS_MAX).await?.iter().map(view).collect())
+    }
+
+    /// A page of the changes that were made over REST, newest first.
+    ///
+    /// # Errors
+    /// The store does not work, or the cursor is none of ours.
+    pub async fn changes(&self, filter: &AuditFilter) -> Result<Page<AuditRecord>, MasterError> {
+        Ok(self.store.audits(filter).await?)
     }
 
     /// Revokes a key, for ever. Again: the same answer.

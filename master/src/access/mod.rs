@@ -5,7 +5,9 @@
 //! at once, and on other masters within [`FRESH`]; while the store does not answer, keys that were good within [`STALE`] still are, so
 //! that a run can be stopped.
 
+pub mod audit;
 mod keys;
+mod oidc;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +15,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
+use tokio_util::sync::CancellationToken;
 use volcanion_common::view::Role;
 
 pub use keys::{KEYS_MAX, NAME_CHARS_MAX, NewKey};
+use oidc::Oidc;
+pub use oidc::OidcSettings;
 
 use crate::store::{Store, StoreError, StoredKey};
 
@@ -75,6 +80,8 @@ impl std::fmt::Debug for AdminKey {
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
+    /// What tells it from others: the key's id, `admin`, `anybody`, or the issuer's name for it.
+    pub id: String,
     /// The key's name; for people.
     pub name: String,
     /// What it may do.
@@ -96,6 +103,9 @@ pub enum Denied {
     /// Its time is over.
     #[error("this key has expired; an admin makes another with `volcanion keys create`")]
     Expired,
+    /// The token is none of the issuer's, or of no use here.
+    #[error("this token is not taken: {0}")]
+    Token(String),
     /// The store does not say.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,6 +117,7 @@ pub struct Access {
     store: Arc<dyn Store>,
     /// Absent: whoever reaches this master may do everything.
     admin: Option<AdminKey>,
+    oidc: Option<Arc<Oidc>>,
     remembered: Arc<Mutex<HashMap<String, Remembered>>>,
 }
 
@@ -119,7 +130,26 @@ struct Remembered {
 impl Access {
     /// By keys of this store, and the first admin's; without that one everybody is let in.
     pub fn new(store: Arc<dyn Store>, admin: Option<AdminKey>) -> Self {
-        Self { store, admin, remembered: Arc::default() }
+        Self { store, admin, oidc: None, remembered: Arc::default() }
+    }
+
+    /// The same, which also takes tokens of this issuer.
+    pub fn with_oidc(self, oidc: Option<OidcSettings>) -> Self {
+        Self { oidc: oidc.map(Oidc::new).map(Arc::new), ..self }
+    }
+
+    /// A trail of changes in the same store.
+    pub fn trail(&self, stop: CancellationToken) -> audit::Audit {
+        audit::Audit::new(Arc::clone(&self.store), stop)
+    }
+
+    /// Whether a key is judged without asking the store or an issuer.
+    pub fn is_known(&self, shown: &str) -> bool {
+        let Some(admin) = &self.admin else { return true };
+        let hash = hash(shown);
+        hash == admin.0
+            || self.remembered(|all| all.contains_key(&hash))
+            || self.oidc.as_ref().is_some_and(|oidc| Oidc::is_token(shown) && oidc.has_keys())
     }
 
     /// Whether keys are asked for at all.
@@ -133,13 +163,16 @@ impl Access {
     /// It lets nobody in.
     pub async fn caller(&self, shown: Option<&str>) -> Result<Caller, Denied> {
         let Some(admin) = &self.admin else {
-            return Ok(Caller { name: "anybody".to_owned(), role: Role::Admin });
+            return Ok(Caller { id: "anybody".to_owned(), name: "anybody".to_owned(), role: Role::Admin });
         };
         let shown = shown.ok_or(Denied::Missing)?;
         let hash = hash(shown);
         // Hashes are compared, so the time that it takes says nothing of the key.
         if hash == admin.0 {
-            return Ok(Caller { name: "first admin".to_owned(), role: Role::Admin });
+            return Ok(Caller { id: "admin".to_owned(), name: "first admin".to_owned(), role: Role::Admin });
+        }
+        if let Some(oidc) = self.oidc.as_ref().filter(|_| Oidc::is_token(shown)) {
+            return oidc.caller(shown).await;
         }
         if !shown.starts_with(PREFIX) {
             return Err(Denied::Unknown);
@@ -152,7 +185,7 @@ impl Access {
             return Err(Denied::Expired);
         }
         self.note_use(&key);
-        Ok(Caller { name: key.name, role: key.role })
+        Ok(Caller { id: key.id.to_string(), name: key.name, role: key.role })
     }
 
     async fn key(&self, hash: &str) -> Result<Option<StoredKey>, StoreError> {

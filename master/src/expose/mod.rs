@@ -5,3 +5,4 @@
 
 pub mod prometheus;
 pub mod rest;
+pub(crate) mod serve;

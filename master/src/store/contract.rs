@@ -2,6 +2,7 @@
 
 mod changes;
 mod fence;
+mod audit;
 mod keys;
 mod parts;
 mod places;
@@ -24,6 +25,7 @@ use super::*;
 /// The whole suite.
 pub(super) async fn check(new: impl AsyncFn() -> Box<dyn Place>) {
     plans::plans_are_kept_and_paged(&*new().await).await;
+    audit::changes_are_kept_in_order_found_and_forgotten(&*new().await).await;
     keys::keys_are_kept_revoked_and_found_by_their_hash(&*new().await).await;
     runs::runs_are_kept_filtered_and_paged(&*new().await).await;
     runs::a_key_starts_one_run(&*new().await).await;

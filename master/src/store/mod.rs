@@ -29,8 +29,8 @@ use crate::merge::Part;
 pub use health::{Failure, keep_probing};
 pub use open::{PostgresUrl, StoreUrl, StoreUrlError, open};
 pub use records::{
-    AgentMove, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter,
-    RunRecord, StoredKey, StoredPlan, now,
+    AgentMove, AuditFilter, AuditRecord, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress,
+    RunEnd, RunFilter, RunRecord, StoredKey, StoredPlan, now,
 };
 pub(crate) use rows::STATUSES;
 pub use window::Rows;
@@ -113,6 +113,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<(Vec<Delta>, Option<PartAt>), StoreError>;
     /// The sum of all parts.
     async fn total(&self, run: RunId) -> Result<Delta, StoreError>;
+
+    /// Adds a record of a change. The same one again changes nothing.
+    async fn insert_audit(&self, record: &AuditRecord) -> Result<(), StoreError>;
+    /// A page of changes, newest first.
+    async fn audits(&self, filter: &AuditFilter) -> Result<Page<AuditRecord>, StoreError>;
+    /// Forgets some of the changes before a time; whether there are more.
+    async fn forget_audits(&self, before: Timestamp) -> Result<bool, StoreError>;
 
     /// Adds a key. The same one again changes nothing.
     async fn insert_key(&self, key: &StoredKey) -> Result<(), StoreError>;

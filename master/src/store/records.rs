@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 use volcanion_common::ids::{AgentId, Epoch, Incarnation, KeyId, PlanId, RunId};
 use volcanion_common::registry::Member;
 use volcanion_common::session::{Change, Move};
@@ -52,6 +53,48 @@ pub struct StoredKey {
     pub revoked_at: Option<Timestamp>,
     /// When it was last used, about.
     pub used_at: Option<Timestamp>,
+}
+
+/// A change that somebody made over REST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Its id; later ones are greater.
+    pub id: Uuid,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// The name of whoever made it.
+    pub who: String,
+    /// What tells that one from others: a key's id, or an issuer's name for it.
+    pub who_id: String,
+    /// What that one may do.
+    pub role: Role,
+    /// The call, as method and route.
+    pub action: String,
+    /// What was asked, without its query.
+    pub path: String,
+    /// The answer's status.
+    pub status: u16,
+    /// What was made, where something was.
+    pub made: Option<String>,
+    /// The client's address.
+    pub from: Option<String>,
+    /// As in the logs.
+    pub request_id: String,
+}
+
+/// Which changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// At this time or later.
+    pub from: Option<Timestamp>,
+    /// Before this time.
+    pub to: Option<Timestamp>,
+    /// Of whoever has this name or id.
+    pub who: Option<String>,
+    /// Most of them.
+    pub limit: u32,
+    /// From the page before.
+    pub cursor: Option<String>,
 }
 
 /// A part of a list, newest first.

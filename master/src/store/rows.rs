@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{KeyId, PlanId};
 use volcanion_common::plan::{Level, document};
@@ -11,7 +12,7 @@ use volcanion_common::view::key::NoRole;
 use volcanion_common::view::{RunStatus, RunView, StopReason};
 
 use super::StoreError;
-use super::records::{StoredKey, StoredPlan};
+use super::records::{AuditRecord, StoredKey, StoredPlan};
 use super::sql::Row;
 
 /// All there are.
@@ -44,6 +45,25 @@ pub(super) fn plan(row: &Row) -> Result<StoredPlan, StoreError> {
         is_simple: row.get("is_simple")?,
         created_at: time(row.get("created_us")?)?,
         updated_at: time(row.get("updated_us")?)?,
+    })
+}
+
+pub(super) fn audit(row: &Row) -> Result<AuditRecord, StoreError> {
+    let id: Uuid = id(row, "id")?;
+    let role: String = row.get("role")?;
+    let status: i64 = row.get("status")?;
+    Ok(AuditRecord {
+        id,
+        at: time(row.get("at_us")?)?,
+        who: row.get("who")?,
+        who_id: row.get("who_id")?,
+        role: role.parse().map_err(|error: NoRole| unreadable("change", id, error))?,
+        action: row.get("action")?,
+        path: row.get("path")?,
+        status: u16::try_from(status).map_err(|error| unreadable("change", id, error))?,
+        made: row.get("made")?,
+        from: row.get("from_address")?,
+        request_id: row.get("request_id")?,
     })
 }
 

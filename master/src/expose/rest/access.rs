@@ -1,6 +1,8 @@
 //! Who may call what: default closed, and one table that says what is open.
 
-use axum::extract::{MatchedPath, Request, State};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -8,7 +10,8 @@ use volcanion_common::view::{ErrorCode, Role};
 
 use super::RestState;
 use super::problem::Refusal;
-use crate::access::Denied;
+use super::quota::Quotas;
+use crate::access::{Caller, Denied};
 use crate::run::table::MasterError;
 
 /// Which of what stands at the root is answered without a key.
@@ -44,7 +47,9 @@ impl Need {
         let role = match (is_read, call.unwrap_or(route)) {
             (true, "/health" | "/livez" | "/readyz") if public.health => return Self::Nothing,
             (true, "/metrics") if public.metrics => return Self::Nothing,
-            (_, path) if path == "keys" || path.starts_with("keys/") => Role::Admin,
+            (_, path) if ["keys", "audit-logs"].iter().any(|whose| path.split('/').next() == Some(whose)) => {
+                Role::Admin
+            }
             (true, _) => Role::Viewer,
             // It changes nothing.
             (false, "test-plans/validate" | "test-plans/{id}/validate") => Role::Viewer,
@@ -58,29 +63,64 @@ impl Need {
     }
 }
 
-/// The layer.
-pub(super) async fn check(State(state): State<RestState>, request: Request, next: Next) -> Response {
+/// The layer: who is let in is known to what follows as a [`Caller`].
+pub(super) async fn check(State(state): State<RestState>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let Need::Role(needed) = Need::of(request.method(), route, state.public) else {
+    let Need::Role(needed) = Need::of(request.method(), route, state.options.public) else {
         return next.run(request).await;
     };
-    match allow(&state, request.headers(), needed).await {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+    let from = peer(&request);
+    let caller = match caller(&state, request.headers(), from).await {
+        Ok(caller) => caller,
+        Err(refused) => return *refused,
+    };
+    let client = match from {
+        Some(from) if !state.access.asks_for_keys() => Quotas::client_at(from),
+        _ => caller.id.clone(),
+    };
+    // Without an address a request did not come over the network.
+    let left = match from.map(|_| state.quotas.client(&client)).transpose() {
+        Ok(left) => left,
+        Err(refused) => return *refused,
+    };
+    let mut response = if caller.role >= needed {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    } else {
+        let (name, role) = (caller.name, caller.role);
+        tracing::warn!(client = name, %role, %needed, route, "a client was refused");
+        let detail = format!("this needs the role {needed}; `{name}` has the role {role}");
+        Refusal::new(ErrorCode::Forbidden, detail).into_response()
+    };
+    if let Some(left) = left {
+        left.dress(response.headers_mut());
     }
+    response
 }
 
-async fn allow(state: &RestState, headers: &HeaderMap, needed: Role) -> Result<(), Refusal> {
-    match state.access.caller(shown(headers)?).await {
-        Ok(caller) if caller.role >= needed => Ok(()),
-        Ok(caller) => {
-            let (name, role) = (caller.name, caller.role);
-            let detail = format!("this needs the role {needed}; `{name}` is a key of the role {role}");
-            Err(Refusal::new(ErrorCode::Forbidden, detail))
-        }
-        Err(Denied::Store(error)) => Err(MasterError::from(error).into()),
-        Err(denied) => Err(Refusal::new(ErrorCode::Unauthorized, denied.to_string())),
+/// Where a request comes from.
+pub(super) fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())
+}
+
+async fn caller(
+    state: &RestState,
+    headers: &HeaderMap,
+    from: Option<IpAddr>,
+) -> Result<Caller, Box<Response>> {
+    let shown = shown(headers).map_err(|refusal| Box::new(refusal.into_response()))?;
+    if let (Some(from), Some(shown)) = (from, shown)
+        && !state.access.is_known(shown)
+    {
+        state.quotas.stranger(from)?;
     }
+    state.access.caller(shown).await.map_err(|denied| {
+        let refusal = match denied {
+            Denied::Store(error) => MasterError::from(error).into(),
+            denied => Refusal::new(ErrorCode::Unauthorized, denied.to_string()),
+        };
+        Box::new(refusal.into_response())
+    })
 }
 
 /// The key that a request shows.

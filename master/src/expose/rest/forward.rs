@@ -16,10 +16,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::timeout;
 use volcanion_common::ids::RunId;
+use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::view::sse::{Event, Parser};
 use volcanion_common::view::{ErrorCode, ProblemDetails};
 
 use super::RestState;
+use super::access;
+use super::audit;
 use super::events::{self, EventView};
 use super::limit::{self, BODY_BYTES_MAX};
 use super::problem::Refusal;
@@ -41,7 +44,8 @@ static REQUEST_HEADERS: [HeaderName; 9] = [
     REQUEST_ID,
 ];
 /// What of an answer comes back.
-static ANSWER_HEADERS: [HeaderName; 6] = [
+static ANSWER_HEADERS: [HeaderName; 7] = [
+    header::CONTENT_DISPOSITION,
     header::CONTENT_TYPE,
     header::LOCATION,
     header::LINK,
@@ -101,6 +105,7 @@ impl Way {
 pub(super) struct Forwarder {
     /// Made at the first use: a master that always leads has none.
     client: Arc<OnceLock<Result<reqwest::Client, String>>>,
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// The head of a request that goes on.
@@ -123,7 +128,8 @@ pub(super) async fn layer(State(state): State<RestState>, request: Request, next
     if leader == Leader::Here {
         return next.run(request).await;
     }
-    let head = Head::of(&request);
+    let mut head = Head::of(&request);
+    head.introduce(&request, &state.options.cluster_key);
     let way = Way::of(&head.method, head.uri.path());
     let was_forwarded = was_forwarded(request.headers());
     match (way, leader) {
@@ -221,6 +227,18 @@ impl Head {
     }
 }
 
+impl Head {
+    /// Says whose request it is.
+    fn introduce(&mut self, request: &Request, key: &ClusterKey) {
+        let request_id =
+            request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        if let Some(said) = access::peer(request).and_then(|from| audit::introduction(from, key, request_id))
+        {
+            self.headers.insert(audit::CLIENT, said);
+        }
+    }
+}
+
 fn copy(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) {
     for name in names {
         for value in from.get_all(name) {
@@ -230,6 +248,10 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 impl Forwarder {
+    pub(super) fn new(tls: Option<Arc<rustls::ClientConfig>>) -> Self {
+        Self { client: Arc::default(), tls }
+    }
+
     fn client(&self) -> Result<&reqwest::Client, NotReached> {
         let made = self.client.get_or_init(|| {
             let builder = reqwest::Client::builder()
@@ -237,6 +259,10 @@ impl Forwarder {
                 // The leader's own address is what is meant, whatever proxies this machine has.
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none());
+            let builder = match &self.tls {
+                Some(tls) => builder.tls_backend_preconfigured((**tls).clone()),
+                None => builder,
+            };
             builder.build().map_err(|error| innermost(&error))
         });
         made.as_ref().map_err(|why| NotReached { why: why.clone(), may_be_done: false })

@@ -6,9 +6,10 @@
 //! Everywhere a write with a body must say that it is JSON or YAML, which a page's form cannot.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use volcanion_common::view::ErrorCode;
@@ -20,11 +21,13 @@ use super::problem::Refusal;
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     is_local: bool,
+    /// Pages of these may ask too.
+    origins: Arc<[HeaderValue]>,
 }
 
 impl Guard {
-    pub(super) fn new(listen: SocketAddr) -> Self {
-        Self { is_local: listen.ip().is_loopback() }
+    pub(super) fn new(listen: SocketAddr, origins: Vec<HeaderValue>) -> Self {
+        Self { is_local: listen.ip().is_loopback(), origins: origins.into() }
     }
 
     fn look(&self, request: &Request) -> Result<(), Refusal> {
@@ -38,12 +41,29 @@ impl Guard {
         }
         let is_write = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if self.is_local || is_write {
-            check_origin(headers, host)?;
+            self.check_origin(headers, host)?;
         }
         if is_write && has_body(headers) {
             body::kind(headers)?;
         }
         Ok(())
+    }
+
+    fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        if self.origins.contains(origin) {
+            return Ok(());
+        }
+        let origin = origin.to_str().unwrap_or("(not text)");
+        // Its form is `scheme://host[:port]`, or `null`.
+        let asking = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        match (asking, host) {
+            (Some(asking), Some(host)) if asking.eq_ignore_ascii_case(host) => Ok(()),
+            _ => Err(forbidden(format!(
+                "a web page of `{}` may not ask this master; only pages that it serves itself may",
+                shortened(origin)
+            ))),
+        }
     }
 
     fn check_host(host: &str) -> Result<(), Refusal> {
@@ -82,20 +102,6 @@ fn host(request: &Request) -> Result<Option<&str>, Refusal> {
             host.to_str().map(Some).map_err(|_| forbidden("the host is not text".to_owned()))
         }
         (Some(_), Some(_)) => Err(forbidden("more than one host is named".to_owned())),
-    }
-}
-
-fn check_origin(headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or("(not text)");
-    // Its form is `scheme://host[:port]`, or `null`.
-    let asking = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    match (asking, host) {
-        (Some(asking), Some(host)) if asking.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(forbidden(format!(
-            "a web page of `{}` may not ask this master; only pages that it serves itself may",
-            shortened(origin)
-        ))),
     }
 }
 

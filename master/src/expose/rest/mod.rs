@@ -7,6 +7,7 @@
 mod access;
 mod adjust;
 mod agents;
+mod audit;
 mod body;
 mod events;
 mod forward;
@@ -21,6 +22,7 @@ mod openapi;
 mod parameters;
 mod plans;
 mod problem;
+mod quota;
 mod runs;
 mod socket;
 #[cfg(test)]
@@ -29,24 +31,48 @@ mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRef;
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::units::Rate;
 
 use crate::access::Access;
+use crate::access::audit::Audit;
 use crate::leader::Office;
 use crate::run::table::Runs;
 pub use access::Public;
 use forward::Forwarder;
 use guard::Guard;
+use quota::Quotas;
 
 /// Most event streams (SSE and WebSocket together) at a time; one more is refused until one ends.
 const STREAMS_MAX: usize = 1_000;
+
+/// How REST is to behave.
+#[derive(Clone, Debug, Default)]
+pub struct RestOptions {
+    /// What is answered without a key.
+    pub public: Public,
+    /// What one client may ask for; `None`: whatever it wants.
+    pub rate_limit: Option<Rate>,
+    /// Web pages of these origins may ask too.
+    pub origins: Vec<HeaderValue>,
+    /// Whether clients speak TLS.
+    pub is_tls: bool,
+    /// How the leader is spoken to over TLS; the system's authorities where absent.
+    pub leaders_tls: Option<Arc<rustls::ClientConfig>>,
+    /// Seals what one master says of a client to another.
+    pub cluster_key: ClusterKey,
+}
 
 /// What the routes need.
 #[derive(Clone)]
@@ -55,7 +81,9 @@ pub struct RestState {
     forwarder: Forwarder,
     guard: Guard,
     access: Access,
-    public: Public,
+    audit: Audit,
+    quotas: Quotas,
+    options: Arc<RestOptions>,
     /// Ends event streams, so that a stopping master need not wait for their readers.
     stop: CancellationToken,
     streams: Arc<Semaphore>,
@@ -63,17 +91,20 @@ pub struct RestState {
 
 impl RestState {
     /// `listen` is the address that is listened at: on loopback only requests that name the loopback, or this address, are
-    /// answered, and none from web pages of elsewhere. `stop` ends the event streams.
+    /// answered, and none from web pages of elsewhere but of the origins that are named. `stop` ends the event streams.
     pub(crate) fn new(
         office: Office,
         access: Access,
-        public: Public,
+        audit: Audit,
+        options: RestOptions,
         listen: SocketAddr,
         stop: CancellationToken,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        let (forwarder, guard) = (Forwarder::default(), Guard::new(listen));
-        Self { office, forwarder, guard, access, public, stop, streams }
+        let forwarder = Forwarder::new(options.leaders_tls.clone());
+        let guard = Guard::new(listen, options.origins.clone());
+        let (quotas, options) = (Quotas::new(options.rate_limit), Arc::new(options));
+        Self { office, forwarder, guard, access, audit, quotas, options, stop, streams }
     }
 }
 
@@ -99,17 +130,38 @@ pub fn router(state: RestState) -> Router {
     let (short, _) = api().split_for_parts();
 
     // The last layer is the outermost: a request passes them from the bottom up.
-    root.nest("/api", short)
+    let router = root
+        .nest("/api", short)
         .merge(documentation)
         .fallback(problem::no_such_path)
+        .layer(middleware::from_fn_with_state(state.clone(), audit::note))
         .layer(middleware::from_fn_with_state(state.clone(), forward::layer))
         .layer(middleware::from_fn(limit::refuse_large))
         .layer(middleware::from_fn_with_state(state.clone(), access::check))
         .layer(middleware::from_fn_with_state(state.guard.clone(), guard::check))
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(middleware::map_response(problem::dress))
-        .layer(middleware::from_fn(trace::trace))
-        .with_state(state)
+        .layer(middleware::map_response_with_state(state.clone(), problem::dress));
+    // Browsers ask beforehand whether they may; that is answered before anybody is asked for a key.
+    let router = match cors(&state.options.origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(middleware::from_fn(trace::trace)).with_state(state)
+}
+
+/// What pages of other origins may ask; none where no origin is named.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let headers =
+        ["authorization", "x-api-key", "content-type", "idempotency-key", "last-event-id", "x-request-id"];
+    let shown = ["link", "location", "x-request-id", "retry-after", "ratelimit", "ratelimit-policy"];
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(origins.to_vec())
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+            .allow_headers(headers.map(HeaderName::from_static))
+            .expose_headers(shown.map(HeaderName::from_static))
+            .max_age(Duration::from_secs(600))
+    })
 }
 
 /// What stands under `/api/v1` and `/api`.
@@ -134,6 +186,8 @@ fn api() -> OpenApiRouter<RestState> {
         .routes(routes!(agents::list))
         .routes(routes!(agents::drain))
         .routes(routes!(agents::kill))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
 }

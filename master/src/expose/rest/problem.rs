@@ -6,6 +6,7 @@ use std::any::Any;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::ToResponse;
@@ -13,8 +14,11 @@ use volcanion_common::plan::suggest;
 use volcanion_common::problem::{Problem, Problems};
 use volcanion_common::view::{ErrorCode, ProblemDetails};
 
+use super::RestState;
 use crate::run::table::MasterError;
 
+/// What a page of ours may load: what this master serves.
+const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 /// The content type of problem details.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -113,10 +117,24 @@ pub(super) fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
 
 /// Gives problem details to an error that axum or a layer answered in words of its own, and headers that keep browsers from
 /// guessing and caching to every answer.
-pub(super) async fn dress(response: Response) -> Response {
+pub(super) async fn dress(State(state): State<RestState>, response: Response) -> Response {
     let mut response = if is_undressed_error(&response) { dressed(response).await } else { response };
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let is_page =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let policy = if is_page { PAGE_POLICY } else { "default-src 'none'; frame-ancestors 'none'" };
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if state.options.is_tls {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

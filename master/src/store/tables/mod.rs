@@ -1,6 +1,7 @@
 //! The store in tables of SQLite or PostgreSQL: one set of statements, a file for each thing that is kept.
 
 mod agents;
+mod audit;
 mod keys;
 mod levels;
 mod moves;
@@ -21,8 +22,8 @@ use volcanion_common::view::{LevelView, Metrics, RunView};
 
 use super::health::{Failure, Health};
 use super::records::{
-    AgentMove, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress, RunEnd, RunFilter,
-    RunRecord, StoredKey, StoredPlan,
+    AgentMove, AuditFilter, AuditRecord, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress,
+    RunEnd, RunFilter, RunRecord, StoredKey, StoredPlan,
 };
 use super::sql::{Pool, Query};
 use super::{Store, StoreError};
@@ -177,6 +178,18 @@ impl Store for TableStore {
 
     async fn total(&self, run: RunId) -> Result<Delta, StoreError> {
         self.health.read(parts::total(&self.pool, run).await)
+    }
+
+    async fn insert_audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.health.wrote(0, audit::insert(&self.pool, record).await)
+    }
+
+    async fn audits(&self, filter: &AuditFilter) -> Result<Page<AuditRecord>, StoreError> {
+        self.health.read(audit::page(&self.pool, filter).await)
+    }
+
+    async fn forget_audits(&self, before: Timestamp) -> Result<bool, StoreError> {
+        self.health.wrote(0, audit::forget(&self.pool, before).await)
     }
 
     async fn insert_key(&self, key: &StoredKey) -> Result<(), StoreError> {

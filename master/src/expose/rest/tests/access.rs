@@ -22,7 +22,7 @@ enum Asks {
 }
 
 /// Whom each call needs at least. A call that is not here fails the test.
-const NEEDS: [(&str, Asks); 30] = [
+const NEEDS: [(&str, Asks); 32] = [
     ("GET /health", Asks::Nobody),
     ("GET /livez", Asks::Nobody),
     ("GET /readyz", Asks::Nobody),
@@ -50,6 +50,8 @@ const NEEDS: [(&str, Asks); 30] = [
     ("GET /agents", Asks::Viewer),
     ("POST /agents/{id}/drain", Asks::Admin),
     ("POST /kill", Asks::Operator),
+    ("GET /audit-logs", Asks::Admin),
+    ("GET /audit-logs/export", Asks::Admin),
     ("GET /keys", Asks::Admin),
     ("POST /keys", Asks::Admin),
     ("DELETE /keys/{id}", Asks::Admin),

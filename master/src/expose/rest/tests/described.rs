@@ -50,6 +50,8 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
         "GET /agents",
         "POST /agents/{id}/drain",
         "POST /kill",
+        "GET /audit-logs",
+        "GET /audit-logs/export",
         "GET /keys",
         "POST /keys",
         "DELETE /keys/{id}",

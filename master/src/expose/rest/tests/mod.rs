@@ -3,6 +3,7 @@
 mod access;
 mod adjust;
 mod agents;
+mod changes;
 mod described;
 mod forwarded;
 mod guarded;
@@ -26,7 +27,7 @@ use tower::ServiceExt;
 use volcanion_common::registry::local::LocalRegistry;
 use volcanion_common::session::seal::ClusterKey;
 
-use super::{Public, RestState, router};
+use super::{Public, RestOptions, RestState, router};
 use crate::access::AdminKey;
 use crate::config::Config;
 use crate::run::table::Runs;
@@ -62,6 +63,10 @@ impl Api {
 
     /// With the first admin's key, clients are asked for keys.
     async fn with(address: &str, admin_key: Option<&str>, public: Public) -> Self {
+        Self::with_options(address, admin_key, RestOptions { public, ..RestOptions::default() }).await
+    }
+
+    async fn with_options(address: &str, admin_key: Option<&str>, options: RestOptions) -> Self {
         let folder = TempDir::new().unwrap();
         let stop = CancellationToken::new();
         let store = StoreUrl::SqliteFile(folder.path().join("store.db"));
@@ -70,8 +75,9 @@ impl Api {
         let master = crate::start(config, Arc::new(LocalRegistry::new()), stop.clone()).await.unwrap();
         let runs = master.runs();
         let access = master.access().clone();
+        let audit = access.trail(stop.clone());
         let address = address.parse().unwrap();
-        let router = router(RestState::new(master.office(), access, public, address, stop.clone()));
+        let router = router(RestState::new(master.office(), access, audit, options, address, stop.clone()));
         Self { router, runs, _stop: stop.drop_guard(), _folder: folder }
     }
 
