@@ -1,10 +1,11 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
-.PHONY: help demo build deps test test-all fuzz soak lint bench bench-scale
+.PHONY: help demo build image-root deps test test-all fuzz soak lint bench bench-scale
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"
 	@echo "make build     target/release/volcanion"
+	@echo "make image-root  target/image-root, all that an image holds"
 	@echo "make test      all tests, with real etcd, Prometheus and processes (under 20 minutes on two cores)"
 	@echo "make test-all  those, and the long ones"
 	@echo "make fuzz      a million cases of each property of the response parser (a minute or two)"
@@ -19,6 +20,9 @@ build:
 
 demo: build
 	target/release/volcanion demo
+
+image-root: build
+	deploy/image-root.sh target/release/volcanion target/image-root
 
 deps:
 	@tests/setup.sh test

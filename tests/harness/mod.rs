@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod etcd;
 pub mod events;
+pub mod kubernetes;
 pub mod masters;
 pub mod namespace;
 pub mod noting;

@@ -27,7 +27,7 @@ impl Namespace {
         if probe.code != 0 {
             return Err(format!("unshare --net: {}", probe.stderr.trim()));
         }
-        let holder = Process::start("namespace", "unshare", &["--net", "sleep", "300"]);
+        let holder = Process::start("namespace", "unshare", &["--net", "sleep", "1800"]);
         let namespace = Self { holder, stops: Vec::new() };
         let ours = fs::read_link("/proc/self/ns/net").map_err(|error| error.to_string())?;
         await_some("the namespace is there", Duration::from_secs(10), || async {
@@ -59,14 +59,25 @@ impl Namespace {
 
     /// Lets its loopback reach ours at the same port.
     pub async fn let_out(&mut self, port: u16) {
-        let listener = self.in_it(move || TcpListener::bind((Ipv4Addr::LOCALHOST, port))).await;
+        self.let_out_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
+    }
+
+    /// Lets what is bound to this address of its reach our loopback at the same port.
+    pub async fn let_out_at(&mut self, address: SocketAddr) {
+        let listener = self.in_it(move || TcpListener::bind(address)).await;
         let (stop, stopped) = oneshot::channel::<()>();
         self.stops.push(stop);
-        std::thread::spawn(move || forward(listener, port, stopped));
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+        std::thread::spawn(move || forward(listener, to, stopped));
     }
 
     /// A port of our loopback that leads to this one of its.
     pub async fn let_in(&mut self, port: u16) -> SocketAddr {
+        self.let_in_to(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    }
+
+    /// A port of our loopback that leads to what it reaches at this address.
+    pub async fn let_in_to(&mut self, to: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -74,7 +85,7 @@ impl Namespace {
         let path = self.path();
         std::thread::spawn(move || {
             enter(&path);
-            forward(listener, port, stopped);
+            forward(listener, to, stopped);
         });
         address
     }
@@ -105,8 +116,8 @@ fn enter(path: &str) {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
 }
 
-/// Brings what comes in to this port of the loopback that belongs to the calling thread.
-fn forward(listener: TcpListener, port: u16, stopped: oneshot::Receiver<()>) {
+/// Brings what comes in to an address as the calling thread reaches it.
+fn forward(listener: TcpListener, address: SocketAddr, stopped: oneshot::Receiver<()>) {
     listener.set_nonblocking(true).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async move {
@@ -115,7 +126,7 @@ fn forward(listener: TcpListener, port: u16, stopped: oneshot::Receiver<()>) {
             loop {
                 let Ok((mut from, _)) = listener.accept().await else { return };
                 tokio::spawn(async move {
-                    if let Ok(mut to) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                    if let Ok(mut to) = TcpStream::connect(address).await {
                         let _ = (from.set_nodelay(true), to.set_nodelay(true));
                         let _ = copy_bidirectional(&mut from, &mut to).await;
                     }

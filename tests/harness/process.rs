@@ -138,10 +138,15 @@ pub async fn volcanion(args: &[&str]) -> Output {
     run(env!("CARGO_BIN_EXE_volcanion"), args).await
 }
 
-/// Runs a program to its end; a minute at most.
+/// Runs a program to its end; a minute and a half at most.
 pub async fn run(program: &str, args: &[&str]) -> Output {
+    run_within(Duration::from_secs(90), program, args).await
+}
+
+/// Runs a program to its end.
+pub async fn run_within(limit: Duration, program: &str, args: &[&str]) -> Output {
     let running = Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_secs(90), running)
+    let output = tokio::time::timeout(limit, running)
         .await
         .unwrap_or_else(|_| panic!("{program} {args:?} does not end"))
         .unwrap_or_else(|error| panic!("{program}: {error}; `make deps` installs what tests need"));

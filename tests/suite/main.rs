@@ -22,6 +22,7 @@ mod histogram_bytes;
 mod house_rules;
 mod keys;
 mod kill;
+mod kubernetes;
 mod layers;
 mod loopback_only;
 mod many_vus;

@@ -32,6 +32,98 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.auth.existingSecret | default (printf "%s-admin" (include "volcanion.fullname" .)) }}
 {{- end -}}
 
+{{- define "volcanion.storeSecret" -}}
+{{ .Values.store.existingSecret | default (printf "%s-store" (include "volcanion.fullname" .)) }}
+{{- end -}}
+
+{{- define "volcanion.hasPostgres" -}}
+{{- if or .Values.store.url .Values.store.existingSecret }}yes{{ end -}}
+{{- end -}}
+
+{{- /* The Secret with ca.crt, tls.crt and tls.key of a part: volcanion.tlsSecret (list $ "master") */ -}}
+{{- define "volcanion.tlsSecret" -}}
+{{- $root := index . 0 }}{{ $part := index . 1 -}}
+{{- if eq $root.Values.tls.source "secret" -}}
+{{ required (printf "tls.existing.%s is missing: with tls.source=secret it names a Secret with ca.crt, tls.crt and tls.key" $part) (index $root.Values.tls.existing $part) }}
+{{- else -}}
+{{ include "volcanion.fullname" $root }}-{{ $part }}-tls
+{{- end -}}
+{{- end -}}
+
+{{- define "volcanion.etcdTls" -}}
+{{- if and .Values.etcd.enabled .Values.etcd.tls }}yes{{ end -}}
+{{- end -}}
+
+{{- /* Whether masters and agents have certificates: for each other, or for etcd. */ -}}
+{{- define "volcanion.hasCertificates" -}}
+{{- if or .Values.tls.internal (include "volcanion.etcdTls" .) }}yes{{ end -}}
+{{- end -}}
+
+{{- define "volcanion.endpoints" -}}
+{{- if .Values.etcd.enabled -}}
+{{ ternary "https" "http" .Values.etcd.tls }}://{{ include "volcanion.fullname" . }}-etcd.{{ .Release.Namespace }}.svc:2379
+{{- else -}}
+{{ join "," (required "etcd.endpoints is missing: name an etcd, or say etcd.enabled=true" (.Values.etcd.endpoints | default nil)) }}
+{{- end -}}
+{{- end -}}
+
+{{- /* The flags that masters and agents have in common. */ -}}
+{{- define "volcanion.commonArgs" -}}
+- --etcd={{ include "volcanion.endpoints" . }}
+- --prefix={{ .Values.etcd.prefix }}
+- --cluster-key-file=/etc/volcanion/key/cluster-key
+{{- if .Values.tls.internal }}
+- --cluster-ca=/etc/volcanion/tls/ca.crt
+- --cluster-cert=/etc/volcanion/tls/tls.crt
+- --cluster-cert-key=/etc/volcanion/tls/tls.key
+{{- end }}
+{{- if include "volcanion.etcdTls" . }}
+- --etcd-ca=/etc/volcanion/tls/ca.crt
+- --etcd-cert=/etc/volcanion/tls/tls.crt
+- --etcd-key=/etc/volcanion/tls/tls.key
+{{- end }}
+{{- with .Values.targets.allow }}
+- --allow-target={{ join "," . }}
+{{- end }}
+{{- end -}}
+
+{{- define "volcanion.commonEnv" -}}
+- name: POD_NAME
+  valueFrom: { fieldRef: { fieldPath: metadata.name } }
+- name: POD_IP
+  valueFrom: { fieldRef: { fieldPath: status.podIP } }
+{{- end -}}
+
+{{- define "volcanion.commonMounts" -}}
+- { name: key, mountPath: /etc/volcanion/key, readOnly: true }
+{{- if include "volcanion.hasCertificates" . }}
+- { name: tls, mountPath: /etc/volcanion/tls, readOnly: true }
+{{- end }}
+{{- end -}}
+
+{{- /* volcanion.commonVolumes (list $ "master") */ -}}
+{{- define "volcanion.commonVolumes" -}}
+{{- $root := index . 0 -}}
+- name: key
+  secret: { secretName: {{ include "volcanion.keySecret" $root }} }
+{{- if include "volcanion.hasCertificates" $root }}
+- name: tls
+  secret: { secretName: {{ include "volcanion.tlsSecret" . }} }
+{{- end }}
+{{- end -}}
+
+{{- /* Not two pods of a part on one node, where that can be: volcanion.spread (list $ "master") */ -}}
+{{- define "volcanion.spread" -}}
+{{- $root := index . 0 -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "volcanion.selector" $root | nindent 8 }}
+        app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
 {{- define "volcanion.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
