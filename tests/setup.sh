@@ -60,7 +60,7 @@ system_python() {
 }
 
 python_tools() {
-  local stamp=$tools/python.stamp wanted="hdrhistogram==0.10.8 openapi-spec-validator==0.9.0"
+  local stamp=$tools/python.stamp wanted="hdrhistogram==0.10.8 openapi-spec-validator==0.9.0 kubernetes-validate==1.37.0 PyYAML==6.0.3"
   [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
   rm -rf "$tools/venv"
   "$(system_python)" -m venv "$tools/venv"

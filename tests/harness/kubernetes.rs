@@ -26,7 +26,9 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// Starts one; nothing, and why, where this machine cannot.
     pub async fn start() -> Result<Self, String> {
-        let kit = std::env::var_os("VOLCANION_K8S").ok_or("VOLCANION_K8S names no kit")?;
+        let kit = std::env::var_os("VOLCANION_K8S")
+            .filter(|kit| !kit.is_empty())
+            .ok_or("VOLCANION_K8S names no kit")?;
         let kit = root().join(kit).join("cluster");
         let deps = run_within(UP_LIMIT, &kit.display().to_string(), &["deps"]).await;
         assert_eq!(deps.code, 0, "{}{}", deps.stdout, deps.stderr);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::process::{run, volcanion};
-use crate::harness::tools::{helm, root};
+use crate::harness::tools::{helm, python, root};
 
 async fn helm_template(values: &[&str]) -> String {
     let chart = root().join("helm/volcanion").display().to_string();
@@ -31,7 +31,7 @@ async fn helm_accepts_the_chart() {
     for part in [
         "name: vol-admin",
         "api-key:",
-        "--admin-key-file=/etc/volcanion-admin/api-key",
+        "--admin-key-file=/etc/volcanion/admin/api-key",
         "--public=health,metrics",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
@@ -64,7 +64,7 @@ async fn containers_start_the_binary_with_flags_that_there_are() {
             .split("args:")
             .skip(1)
             .filter(|part| part.trim_start().trim_start_matches("- ").starts_with(command))
-            .filter_map(|part| part.split("ports:").next())
+            .filter_map(|part| part.split("env:").next())
             .collect();
         assert!(args.contains("--listen"), "{command} is started in\n{text}");
         check_flags(&args, command).await;
@@ -78,4 +78,12 @@ async fn containers_start_the_binary_with_flags_that_there_are() {
         }
     }
     assert!(compose.matches("\"agent\"").count() >= 2, "two agents");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chart_is_what_it_says_of_itself_whatever_is_chosen() {
+    let script = root().join("tests/chart/check.py").display().to_string();
+    let checked = run(&python(), &[&script, &helm()]).await;
+    assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.lines().count() > 100, "{}", checked.stdout);
 }

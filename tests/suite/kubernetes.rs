@@ -293,6 +293,26 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     let metrics = installed.equal(&run, before, "the image was upgraded").await;
     assert_eq!(metrics["completeness"]["complete"], true, "{metrics}");
 
+    // Agents by need.
+    let (run, before) = installed.elastic(60, "total").await;
+    let by_need = [
+        "autoscaling.enabled=true",
+        "autoscaling.minReplicas=2",
+        "autoscaling.maxReplicas=3",
+        "autoscaling.targetCPUUtilizationPercentage=10",
+    ];
+    let mut upgrade = vec!["upgrade", "vol", &chart, "--reuse-values"];
+    for value in by_need {
+        upgrade.extend(["--set", value]);
+    }
+    cluster.helm(&upgrade).await;
+    await_some("a third agent has come", LIMIT, || async {
+        let agents = cluster.json(&["get", "statefulset", "vol-agent"]).await;
+        (agents["status"]["readyReplicas"].as_u64()? >= 3).then_some(())
+    })
+    .await;
+    installed.equal(&run, before, "the autoscaler added an agent").await;
+
     cluster.helm(&["uninstall", "vol", "--wait"]).await;
     let left = await_some("everything is gone", LIMIT, || async {
         let kinds = "all,secret,configmap,serviceaccount,networkpolicy,poddisruptionbudget,ingress";
