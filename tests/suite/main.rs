@@ -28,6 +28,7 @@ mod loopback_only;
 mod many_vus;
 mod memory;
 mod messages;
+mod monitoring;
 mod mutual_tls;
 mod no_count_lost;
 mod open_loop;
