@@ -157,13 +157,13 @@ impl Installed {
         .await
     }
 
-    /// An elastic run; the target's count before it.
-    async fn elastic(&self, seconds: u32, load: &str) -> (String, u64) {
+    /// An elastic run at this rate; the target's count before it.
+    async fn elastic(&self, seconds: u32, load: &str, rate: &str) -> (String, u64) {
         let before = self.requests().await;
         let run = self
             .start(&json!({
                 "name": "elastic", "target": self.target, "elastic": true, "load": load,
-                "scenarios": { "s": { "executor": "constant-arrival-rate", "rate": "200/s", "duration": format!("{seconds}s"),
+                "scenarios": { "s": { "executor": "constant-arrival-rate", "rate": rate, "duration": format!("{seconds}s"),
                     "max_vus": 50, "steps": [{ "name": "s", "get": "/" }] } }
             }))
             .await;
@@ -226,7 +226,7 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     assert!(!reached && said.contains("timed out"), "{said}");
 
     // More agents, twice the load.
-    let (run, before) = installed.elastic(60, "per_agent").await;
+    let (run, before) = installed.elastic(60, "per_agent", "200/s").await;
     cluster.kubectl(&["scale", "statefulset", "vol-agent", "--replicas=4"]).await;
     let began = std::time::Instant::now();
     await_some("the rate has doubled", Duration::from_secs(30), || async {
@@ -243,7 +243,7 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
 
     // A node's drain takes one agent after the other.
     installed.agents(4).await;
-    let (run, before) = installed.elastic(25, "total").await;
+    let (run, before) = installed.elastic(25, "total", "200/s").await;
     let evict = async |pod: &str| {
         let order = json!({ "apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": { "name": pod, "namespace": "default" } });
         let file = cluster.folder.path().join(format!("evict-{pod}.json"));
@@ -266,7 +266,7 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
 
     // The leader's pod goes.
     cluster.kubectl(&["rollout", "status", "statefulset/vol-agent", "--timeout=60s"]).await;
-    let (run, before) = installed.elastic(20, "total").await;
+    let (run, before) = installed.elastic(20, "total", "200/s").await;
     let masters = cluster.json(&["get", "pods", "-l", "app.kubernetes.io/component=master"]).await;
     let mut leader = None;
     for pod in masters["items"].as_array().unwrap() {
@@ -284,7 +284,7 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     assert_eq!(metrics["status"], "completed", "{metrics}");
 
     // Another image, under load.
-    let (run, before) = installed.elastic(60, "total").await;
+    let (run, before) = installed.elastic(60, "total", "200/s").await;
     let chart = root().join("helm/volcanion").display().to_string();
     let upgrade =
         ["upgrade", "vol", &chart, "--reuse-values", "--set", "image.tag=two", "--wait", "--timeout", "4m"];
@@ -293,24 +293,26 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     let metrics = installed.equal(&run, before, "the image was upgraded").await;
     assert_eq!(metrics["completeness"]["complete"], true, "{metrics}");
 
-    // Agents by need.
-    let (run, before) = installed.elastic(60, "total").await;
+    // Agents by need: this load takes each of two agents several times the CPU at which the autoscaler is content.
+    let (run, before) = installed.elastic(300, "total", "3000/s").await;
     let by_need = [
         "autoscaling.enabled=true",
         "autoscaling.minReplicas=2",
         "autoscaling.maxReplicas=3",
-        "autoscaling.targetCPUUtilizationPercentage=10",
+        "autoscaling.targetCPUUtilizationPercentage=20",
     ];
     let mut upgrade = vec!["upgrade", "vol", &chart, "--reuse-values"];
     for value in by_need {
         upgrade.extend(["--set", value]);
     }
     cluster.helm(&upgrade).await;
-    await_some("a third agent has come", LIMIT, || async {
-        let agents = cluster.json(&["get", "statefulset", "vol-agent"]).await;
-        (agents["status"]["readyReplicas"].as_u64()? >= 3).then_some(())
+    await_some("a third agent loads", Duration::from_secs(180), || async {
+        let metrics = installed.get(&format!("/api/v1/test-runs/{run}/live")).await?;
+        let loading = metrics["agents"].as_array()?.iter().filter(|agent| agent["requests"].as_u64() > Some(0));
+        (loading.count() >= 3).then_some(())
     })
     .await;
+    installed.rest.post(&format!("/api/v1/test-runs/{run}/stop"), &json!({})).await;
     installed.equal(&run, before, "the autoscaler added an agent").await;
 
     cluster.helm(&["uninstall", "vol", "--wait"]).await;
