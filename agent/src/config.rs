@@ -10,7 +10,7 @@ use volcanion_common::net::tls::ServerTls;
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::units::Micros;
 
-use crate::prepare::AllowList;
+use crate::prepare::{AllowList, SecretSources};
 use crate::schedule::pacer::{QUANTUM, QUANTUM_MAX};
 
 /// The most load cores.
@@ -57,6 +57,8 @@ pub struct Config {
     pub quantum: Micros,
     /// The folder below which the files lie that plans name (client certificates, bodies); `None`: plans may name none.
     pub files: Option<PathBuf>,
+    /// Where the secrets are that plans name.
+    pub secrets: SecretSources,
 }
 
 /// What an agent counts for beside others.
@@ -116,6 +118,7 @@ impl Config {
             busy_poll: false,
             quantum: QUANTUM,
             files: None,
+            secrets: SecretSources::default(),
         }
     }
 

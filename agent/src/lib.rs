@@ -156,6 +156,7 @@ pub async fn start(
             listens_on_loopback: listen::is_loopback(config.listen),
             allow: config.targets.clone(),
             files: config.files.clone(),
+            secrets: config.secrets.clone(),
             taken: Taken::default(),
         },
         engine: EngineSettings {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use volcanion_agent::Agent;
+use volcanion_agent::prepare::SecretSources;
 use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::plan::document;
 use volcanion_common::registry::local::LocalRegistry;
@@ -45,11 +46,16 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts master and agents. gRPC listens on random loopback ports under a key of this process; REST only where
-    /// asked. Agents read the files that plans name below `files`.
+    /// asked. Agents read the files that plans name below `files`, and find secrets in `secrets`.
     ///
     /// # Errors
     /// No port, no thread, no memory.
-    pub async fn start(size: Size, rest: Option<SocketAddr>, files: Option<&Path>) -> Result<Self, Failure> {
+    pub async fn start(
+        size: Size,
+        rest: Option<SocketAddr>,
+        files: Option<&Path>,
+        secrets: &SecretSources,
+    ) -> Result<Self, Failure> {
         let registry = Arc::new(LocalRegistry::new());
         let key = ClusterKey::random();
         let (stop_master, stop_agents) = (CancellationToken::new(), CancellationToken::new());
@@ -64,6 +70,7 @@ impl Embedded {
                 cores,
                 has_credentials: true,
                 files: files.map(Path::to_owned),
+                secrets: secrets.clone(),
                 pin: size.pacing.pin,
                 busy_poll: size.pacing.busy_poll,
                 quantum: size.pacing.quantum.unwrap_or(defaults.quantum),

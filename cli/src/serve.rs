@@ -81,6 +81,7 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout,
         files: args.files.clone(),
+        secrets: args.secrets.sources(),
         pin: args.pacing.pin,
         busy_poll: args.pacing.busy_poll,
         quantum: args.pacing.quantum.unwrap_or(defaults.quantum),

@@ -78,13 +78,25 @@ impl Cluster {
 
     /// Starts a cluster whose agents have further flags.
     pub async fn start_with(agents: usize, agent_flags: &[&str]) -> Self {
+        Self::start_given(agents, &[], agent_flags, &[]).await
+    }
+
+    /// Starts a cluster whose master and agents have further flags, and whose agents have environment variables.
+    pub async fn start_given(
+        agents: usize,
+        master_flags: &[&str],
+        agent_flags: &[&str],
+        agent_variables: &[(&str, &str)],
+    ) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let etcd = Etcd::start().await;
         let target = Target::start(&[]).await;
-        let (master, rest) = start_master(&etcd.url, folder.path().join("volcanion.db"), "127.0.0.1:0").await;
+        let store = folder.path().join("volcanion.db");
+        let (master, rest) = start_master(&etcd.url, store, "127.0.0.1:0", master_flags).await;
         let mut cluster = Self { etcd, master, rest, agents: Vec::new(), target, folder };
         for number in 1..=agents {
-            let agent = start_agent(&cluster.etcd.url, &format!("agent-{number}"), agent_flags).await;
+            let id = format!("agent-{number}");
+            let agent = start_agent_given(&cluster.etcd.url, &id, agent_flags, agent_variables).await;
             cluster.agents.push(agent);
         }
         cluster.await_agents(agents).await;
@@ -104,16 +116,16 @@ impl Cluster {
     pub async fn restart_master(&mut self) {
         let listen = self.rest.base.trim_start_matches("http://").to_owned();
         let (master, rest) =
-            start_master(&self.etcd.url, self.folder.path().join("volcanion.db"), &listen).await;
+            start_master(&self.etcd.url, self.folder.path().join("volcanion.db"), &listen, &[]).await;
         self.master = master;
         self.rest = rest;
     }
 }
 
-async fn start_master(etcd: &str, store: PathBuf, listen: &str) -> (Process, Rest) {
+async fn start_master(etcd: &str, store: PathBuf, listen: &str, flags: &[&str]) -> (Process, Rest) {
     let store = format!("sqlite:{}", store.display());
-    let master =
-        Process::volcanion("master", &["master", "--listen", listen, "--etcd", etcd, "--store", &store]);
+    let fixed = ["master", "--listen", listen, "--etcd", etcd, "--store", &store];
+    let master = Process::volcanion("master", &[&fixed, flags].concat());
     let log = master.await_log("REST listens").await;
     let address = log["address"].as_str().expect("the log line has the address").to_owned();
     (master, Rest::new(format!("http://{address}")))
@@ -121,9 +133,15 @@ async fn start_master(etcd: &str, store: PathBuf, listen: &str) -> (Process, Res
 
 /// Starts an agent and awaits its word that it is there.
 pub async fn start_agent(etcd: &str, id: &str, flags: &[&str]) -> Agent {
+    start_agent_given(etcd, id, flags, &[]).await
+}
+
+/// [`start_agent`] with environment variables.
+async fn start_agent_given(etcd: &str, id: &str, flags: &[&str], variables: &[(&str, &str)]) -> Agent {
     let fixed =
         ["agent", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--etcd", etcd, "--id", id];
-    let process = Process::volcanion(id, &[&fixed, flags].concat());
+    let program = env!("CARGO_BIN_EXE_volcanion");
+    let process = Process::start_with(id, program, &[&fixed, flags].concat(), variables);
     let log = process.await_log("the agent listens").await;
     let metrics =
         format!("http://{}/metrics", log["metrics"].as_str().expect("the log line has the address"));

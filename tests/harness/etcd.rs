@@ -30,6 +30,11 @@ impl Etcd {
         etcd
     }
 
+    /// Where it keeps what it knows.
+    pub fn data(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
     /// SIGKILL.
     pub async fn kill(&mut self) {
         self.process.kill().await;

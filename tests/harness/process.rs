@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use super::await_some;
 
 /// Lines of each process that are kept.
-const LINES_MAX: usize = 2_000;
+pub const LINES_MAX: usize = 50_000;
 
 /// A running process.
 pub struct Process {

@@ -16,8 +16,8 @@ use super::tools::free_port;
 /// A running Prometheus.
 pub struct Prometheus {
     url: String,
-    _process: Process,
-    _folder: TempDir,
+    /// Where it is a process of this machine.
+    _process: Option<(Process, TempDir)>,
 }
 
 impl Prometheus {
@@ -40,13 +40,26 @@ impl Prometheus {
                 &format!("--web.listen-address={address}"),
             ],
         );
-        let prometheus = Self { url: format!("http://{address}"), _process: process, _folder: folder };
+        let prometheus = Self { url: format!("http://{address}"), _process: Some((process, folder)) };
         let up = targets.len() as f64;
         await_some("Prometheus scrapes", Duration::from_secs(40), || async {
             (prometheus.query("sum(up)").await == Some(up)).then_some(())
         })
         .await;
         prometheus
+    }
+
+    /// One that runs somewhere else.
+    pub fn at(url: String) -> Self {
+        Self { url, _process: None }
+    }
+
+    /// Its rules, each with how its last evaluation went.
+    pub async fn rules(&self) -> Option<Vec<(String, String)>> {
+        let answer: Value = http().get(format!("{}/api/v1/rules", self.url)).send().await.ok()?.json().await.ok()?;
+        let groups = answer["data"]["groups"].as_array()?.iter();
+        let rules = groups.flat_map(|group| group["rules"].as_array().into_iter().flatten());
+        rules.map(|rule| Some((rule["name"].as_str()?.to_owned(), rule["health"].as_str()?.to_owned()))).collect()
     }
 
     /// The one value of an instant query; nothing where there is none.

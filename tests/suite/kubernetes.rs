@@ -1,6 +1,9 @@
 //! The chart on a real Kubernetes: pods come, go, are evicted and upgraded while loads go, and every count agrees with the target's.
 
+use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,14 +13,21 @@ use serde_json::{Value, json};
 use crate::harness::await_some;
 use crate::harness::kubernetes::{Kubernetes, MACHINE};
 use crate::harness::postgres::Postgres;
+use crate::harness::prometheus::Prometheus;
 use crate::harness::rest::{Rest, http};
 use crate::harness::tools::root;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What there is in a namespace but pods' events and what controllers keep for themselves.
+const KINDS: &str = "pods,services,deployments,replicasets,statefulsets,horizontalpodautoscalers,poddisruptionbudgets,networkpolicies,\
+    ingresses,jobs,secrets,configmaps,serviceaccounts,roles,rolebindings,persistentvolumeclaims";
+
 /// The chart as it was installed, its API and a target's counts.
 struct Installed {
     cluster: Kubernetes,
+    /// What there was before.
+    before: BTreeSet<String>,
     rest: Rest,
     target: String,
     counts: String,
@@ -32,7 +42,7 @@ const VALUES: [&str; 14] = [
     "etcd.image.repository=etcd",
     "etcd.image.tag=here",
     "etcd.image.pullPolicy=Never",
-    "etcd.persistence.enabled=false",
+    "etcd.persistence.storageClassName=here",
     "master.replicas=2",
     "agent.replicas=2",
     "agent.cores=1",
@@ -41,12 +51,31 @@ const VALUES: [&str; 14] = [
     "targets.allow={10.88.0.0/16}",
 ];
 
+/// Names of everything in the release's namespace.
+async fn objects(cluster: &Kubernetes) -> BTreeSet<String> {
+    let names = cluster.kubectl(&["get", KINDS, "-o", "name"]).await;
+    names.lines().map(str::to_owned).collect()
+}
+
+/// Room for etcd's claim: nobody provides volumes here.
+async fn volume(cluster: &Kubernetes) {
+    let path = cluster.folder.path().join("etcd-data");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+    let volume = json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "etcd-data" },
+        "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": "here",
+                  "persistentVolumeReclaimPolicy": "Retain", "hostPath": { "path": path } } });
+    cluster.apply("volume", &volume).await;
+}
+
 async fn install(mut cluster: Kubernetes) -> Installed {
     for tag in ["one", "two"] {
         let program = Path::new(env!("CARGO_BIN_EXE_volcanion"));
         cluster.image(&format!("volcanion:{tag}"), program, "/usr/bin/volcanion").await;
     }
     cluster.image("etcd:here", Path::new("/usr/bin/etcd"), "/usr/bin/etcd").await;
+    cluster.image("prometheus:here", Path::new("/usr/bin/prometheus"), "/usr/bin/prometheus").await;
+    volume(&cluster).await;
     let postgres = Postgres::start().await;
     let at_home: SocketAddr =
         postgres.url.split('@').nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap();
@@ -58,6 +87,7 @@ async fn install(mut cluster: Kubernetes) -> Installed {
         "spec": { "containers": [{ "name": "target", "image": "volcanion:one", "imagePullPolicy": "Never",
             "args": ["target", "--listen", "0.0.0.0:8000"] }] } });
     cluster.apply("target", &pod).await;
+    let before = objects(&cluster).await;
     let chart = root().join("helm/volcanion").display().to_string();
     let mut args =
         vec!["install", "vol", &chart, "--wait", "--timeout", "4m", "--set", "store.existingSecret=database"];
@@ -89,6 +119,7 @@ async fn install(mut cluster: Kubernetes) -> Installed {
     let counts = cluster.let_in_to(&target).await;
     Installed {
         cluster,
+        before,
         rest,
         target: format!("http://{target}"),
         counts: format!("http://{counts}/__stats"),
@@ -180,6 +211,42 @@ impl Installed {
         metrics
     }
 
+    /// A Prometheus in a pod, with the rules that are shipped, that scrapes every master and agent there is now; and how many those are.
+    async fn prometheus(&mut self) -> (Prometheus, usize) {
+        let mut targets = Vec::new();
+        for (component, port) in [("master", 8080), ("agent", 9090)] {
+            let label = format!("app.kubernetes.io/component={component}");
+            let pods = self.cluster.json(&["get", "pods", "-l", &label]).await;
+            let addresses = pods["items"].as_array().unwrap().iter().map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned());
+            targets.extend(addresses.map(|address| format!("{address}:{port}")));
+        }
+        let config = json!({
+            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" }, "rule_files": ["/etc/prometheus/rules.yaml"],
+            "scrape_configs": [{ "job_name": "volcanion", "static_configs": [{ "targets": targets }] }],
+        });
+        let rules = std::fs::read_to_string(root().join("deploy/prometheus/rules.yaml")).unwrap();
+        let files = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "prometheus" },
+            "data": { "prometheus.yaml": config.to_string(), "rules.yaml": rules } });
+        self.cluster.apply("prometheus-files", &files).await;
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "prometheus", "labels": { "app": "prometheus" } },
+            "spec": {
+                "containers": [{ "name": "prometheus", "image": "prometheus:here", "imagePullPolicy": "Never",
+                    "args": ["--config.file=/etc/prometheus/prometheus.yaml", "--storage.tsdb.path=/tmp/data"],
+                    "volumeMounts": [{ "name": "files", "mountPath": "/etc/prometheus" }] }],
+                "volumes": [{ "name": "files", "configMap": { "name": "prometheus" } }] } });
+        self.cluster.apply("prometheus", &pod).await;
+        self.cluster.kubectl(&["wait", "--for=condition=Ready", "pod/prometheus", "--timeout=60s"]).await;
+        let pod = self.cluster.json(&["get", "pod", "prometheus"]).await;
+        let address = self.cluster.let_in_to(&format!("{}:9090", pod["status"]["podIP"].as_str().unwrap())).await;
+        let prometheus = Prometheus::at(format!("http://{address}"));
+        let all = targets.len();
+        await_some("Prometheus scrapes masters and agents", LIMIT, || async {
+            (prometheus.query("sum(up)").await == Some(all as f64)).then_some(())
+        })
+        .await;
+        (prometheus, all)
+    }
+
     /// A pod that asks for a URL by `volcanion health`; what it said, and whether it was answered.
     async fn probe(&self, name: &str, url: &str) -> (bool, String) {
         let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": { "app": "probe" } },
@@ -202,10 +269,12 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
         Ok(cluster) => cluster,
         Err(why) => return eprintln!("skipped: {why}"),
     };
-    let installed = install(cluster).await;
-    let cluster = &installed.cluster;
-    cluster.helm(&["test", "vol"]).await;
+    let mut installed = install(cluster).await;
+    installed.cluster.helm(&["test", "vol"]).await;
     installed.agents(2).await;
+    let (prometheus, scraped) = installed.prometheus().await;
+    assert_eq!(scraped, 4, "two masters, two agents");
+    let cluster = &installed.cluster;
 
     let before = installed.requests().await;
     let plan = json!({ "name": "first", "target_url": installed.target, "users": 20, "target_rps": 200, "duration_sec": 5 });
@@ -216,6 +285,19 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
         (&json!("completed"), &json!(1_000)),
         "{metrics}"
     );
+    for metric in ["http_requests_total", "volcanion_agent_requests_total"] {
+        let query = format!("sum({metric}{{run_id=\"{run}\"}})");
+        await_some(&format!("Prometheus has {metric}"), LIMIT, || async {
+            (prometheus.query(&query).await == Some(1_000.0)).then_some(())
+        })
+        .await;
+    }
+    let rules = await_some("every rule is evaluated", LIMIT, || async {
+        let rules = prometheus.rules().await?;
+        rules.iter().all(|(_, health)| health == "ok").then_some(rules)
+    })
+    .await;
+    assert!(rules.len() > 10, "{rules:?}");
     let refused =
         json!({ "name": "no", "target_url": "http://169.254.169.254/", "users": 1, "duration_sec": 1 });
     assert_eq!(installed.rest.post("/api/v1/test-plans", &refused).await.0, 400);
@@ -229,7 +311,7 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     let (run, before) = installed.elastic(60, "per_agent", "200/s").await;
     cluster.kubectl(&["scale", "statefulset", "vol-agent", "--replicas=4"]).await;
     let began = std::time::Instant::now();
-    await_some("the rate has doubled", Duration::from_secs(30), || async {
+    await_some("the rate has doubled", Duration::from_secs(15), || async {
         let from = installed.requests().await;
         let begun = std::time::Instant::now();
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -293,7 +375,8 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     let metrics = installed.equal(&run, before, "the image was upgraded").await;
     assert_eq!(metrics["completeness"]["complete"], true, "{metrics}");
 
-    // Agents by need: this load takes each of two agents several times the CPU at which the autoscaler is content.
+    // Agents by need, from two on: this load takes each of two agents several times the CPU at which the autoscaler is content.
+    installed.agents(2).await;
     let (run, before) = installed.elastic(300, "total", "3000/s").await;
     let by_need = [
         "autoscaling.enabled=true",
@@ -315,13 +398,19 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     installed.rest.post(&format!("/api/v1/test-runs/{run}/stop"), &json!({})).await;
     installed.equal(&run, before, "the autoscaler added an agent").await;
 
+    // What was measured stays, nothing else.
     cluster.helm(&["uninstall", "vol", "--wait"]).await;
-    let left = await_some("everything is gone", LIMIT, || async {
-        let kinds = "all,secret,configmap,serviceaccount,networkpolicy,poddisruptionbudget,ingress";
-        let left =
-            cluster.kubectl(&["get", kinds, "-l", "app.kubernetes.io/instance=vol", "-o", "name"]).await;
-        left.trim().is_empty().then_some(left)
-    })
-    .await;
-    assert_eq!(left.trim(), "");
+    let own = |name: &String| name.starts_with("pod/prometheus") || name.starts_with("pod/reaches") || name == "configmap/prometheus";
+    let expected = BTreeSet::from(["persistentvolumeclaim/data-vol-etcd-0".to_owned()]);
+    let mut left = BTreeSet::new();
+    let gone = async {
+        loop {
+            left = objects(cluster).await.difference(&installed.before).filter(|name| !own(name)).cloned().collect();
+            if left == expected {
+                return;
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(LIMIT, gone).await.is_ok();
+    assert!(in_time, "these are left: {left:?}");
 }

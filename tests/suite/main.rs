@@ -41,6 +41,7 @@ mod rest_limits;
 mod rest_tls;
 mod restart;
 mod scale;
+mod secrets;
 mod signals;
 mod slow_readers;
 mod start_skew;

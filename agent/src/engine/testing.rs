@@ -15,7 +15,7 @@ use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::{Micros, Rate, RunTime};
 
 use super::{EngineEvent, EngineHandle, EngineSettings, prepare};
-use crate::prepare::message::{Parts, Payload};
+use crate::prepare::message::{Parts, Payload, SecretParts};
 use crate::prepare::{Item, Message, Network, Origin, Program, Scenario, Step, SuccessStatus, TargetPolicy};
 use crate::send::clock::now_ns;
 
@@ -67,7 +67,8 @@ pub fn program(target: SocketAddr, scenario: Scenario) -> Program {
 /// A request of the program's only server.
 fn get(url: &str) -> Message {
     let url = url.parse().expect("an address and a path are a URL");
-    let parts = Parts { method: http::Method::GET, url, headers: Vec::new(), payload: Payload::None };
+    let (method, secret) = (http::Method::GET, SecretParts::default());
+    let parts = Parts { method, url, headers: Vec::new(), payload: Payload::None, secret };
     Message::new(0, parts, true)
 }
 

@@ -6,6 +6,7 @@
 //! Order of the head: request line, `host`, the given headers, what we add where they are silent (`user-agent`, `accept`), `content-length`,
 //! `connection: close`.
 
+use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use http::Method;
 use url::Url;
 
 /// A request, ready to go out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Message {
     /// Into the origins: the program's, and after them those that a core found by redirects.
     pub origin: u32,
@@ -38,6 +39,30 @@ pub struct Message {
     pub is_head: bool,
     /// May be sent again where nothing of an answer came (RFC 9110 9.2.2).
     pub is_idempotent: bool,
+    /// What of it is secret.
+    pub secret: SecretParts,
+}
+
+/// The parts of a request that hold a secret: no redirect carries them to another origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretParts {
+    /// Names of headers, in lower case.
+    pub headers: Vec<String>,
+    /// The content does.
+    pub is_in_body: bool,
+}
+
+impl fmt::Debug for Message {
+    /// Without URL, headers and content: secrets are filled in there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, method, length, secret, .. } = self;
+        f.debug_struct("Message")
+            .field("origin", origin)
+            .field("method", method)
+            .field("length", length)
+            .field("secret", secret)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a request carries.
@@ -61,7 +86,7 @@ pub struct BodyFile {
 }
 
 /// What a message is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Parts<'a> {
     /// As sent.
     pub method: Method,
@@ -71,6 +96,8 @@ pub struct Parts<'a> {
     pub headers: Vec<(String, String)>,
     /// What follows the head.
     pub payload: Payload<'a>,
+    /// What of it is secret.
+    pub secret: SecretParts,
 }
 
 /// The content that a message is made with.
@@ -87,7 +114,7 @@ pub enum Payload<'a> {
 impl Message {
     /// Puts a request together. Without `keep_alive` the server is told to close.
     pub fn new(origin: u32, parts: Parts<'_>, keep_alive: bool) -> Self {
-        let Parts { method, url, mut headers, payload } = parts;
+        let Parts { method, url, mut headers, payload, secret } = parts;
         let given = |headers: &[(String, String)], wanted: &str| {
             headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted))
         };
@@ -149,6 +176,7 @@ impl Message {
             http1,
             http1_head_bytes,
             http1_cookie: cookie.unwrap_or(end..end),
+            secret,
         }
     }
 

@@ -12,6 +12,7 @@ mod network;
 mod ports;
 mod render;
 pub mod render_h2;
+pub mod secrets;
 mod tls;
 
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub use files::{CONNECTIONS_PER_VU_MAX, Taken};
 pub use message::Message;
 pub use network::{Families, Network};
 use render::Renderer;
+pub use secrets::SecretSources;
+use secrets::Secrets;
 
 /// What the cores of one run need, and nothing that changes.
 #[derive(Debug)]
@@ -170,6 +173,8 @@ pub struct PrepareSettings {
     pub allow: Option<AllowList>,
     /// The folder below which the files lie that plans name; `None`: plans may name none.
     pub files: Option<PathBuf>,
+    /// Where the secrets are that plans name.
+    pub secrets: SecretSources,
     /// The connections of the agent's runs, which the limit on open files is to hold together.
     pub taken: Taken,
 }
@@ -194,7 +199,7 @@ impl PrepareError {
 ///
 /// # Errors
 /// `plan`: a request cannot be put together from it, or its scenarios are not those of the shard; `tls`: its authorities or
-/// the client's certificate cannot be read; `files`: a file that it names is not below the agent's folder; `local_ips`: a source address is
+/// the client's certificate cannot be read; `secrets`: one that it names is not here; `files`: a file that it names is not below the agent's folder; `local_ips`: a source address is
 /// not this machine's; `targets`: the agent does not load its Unix socket; `port_limit`, `file_limit`: its connections do not fit.
 pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result<Program, PrepareError> {
     if shard.scenarios.len() != plan.scenarios.len() {
@@ -204,7 +209,8 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
             format!("the shard has {shares} scenario shares for {scenarios} scenarios"),
         ));
     }
-    let mut renderer = Renderer::new(plan, settings.files.as_deref());
+    let secrets = Secrets::of(plan, &settings.secrets)?;
+    let mut renderer = Renderer::new(plan, settings.files.as_deref(), &secrets);
     let steps = plan.steps().map(|step| renderer.step(step.step)).collect::<Result<Vec<_>, _>>()?;
     let origins = renderer.origins;
     if may_speak_http2(plan, &origins) {

@@ -13,9 +13,12 @@ use http::{HeaderName, HeaderValue, Method};
 use rustls_pki_types::ServerName;
 use url::Url;
 use volcanion_common::plan::request::join;
+use volcanion_common::plan::template::Template;
 use volcanion_common::plan::{Body, Header, Plan, RequestStep};
+use volcanion_common::validate::bounds::{BODY_BYTES_MAX, HEADER_BYTES_MAX, REQUESTS_BYTES_MAX, URL_BYTES_MAX};
 
-use super::message::{BodyFile, Message, Parts, Payload};
+use super::message::{BodyFile, Message, Parts, Payload, SecretParts};
+use super::secrets::Secrets;
 use super::{Origin, PrepareError, Step, folder};
 
 /// Files up to this length are read when the run is prepared, and are part of the request's bytes.
@@ -26,6 +29,9 @@ const INLINE_FILE_BYTES_MAX: u64 = 256 * 1024;
 pub(super) struct Renderer<'a> {
     plan: &'a Plan,
     files: Option<&'a Path>,
+    secrets: &'a Secrets,
+    /// Bytes of the requests so far.
+    bytes: usize,
     /// The distinct servers of the steps so far.
     pub origins: Vec<Origin>,
     /// The files of the steps so far, by their names in the plan.
@@ -39,9 +45,9 @@ enum FileContent {
 }
 
 impl<'a> Renderer<'a> {
-    /// Of this plan; `files` is the agent's folder of files.
-    pub fn new(plan: &'a Plan, files: Option<&'a Path>) -> Self {
-        Self { plan, files, origins: Vec::new(), bodies: HashMap::new() }
+    /// Of this plan; `files` is the agent's folder of files, `secrets` are the plan's.
+    pub fn new(plan: &'a Plan, files: Option<&'a Path>, secrets: &'a Secrets) -> Self {
+        Self { plan, files, secrets, bytes: 0, origins: Vec::new(), bodies: HashMap::new() }
     }
 
     /// Renders a step; its server is put among the origins unless it is there.
@@ -54,13 +60,15 @@ impl<'a> Renderer<'a> {
         if method == Method::CONNECT {
             return Err(wrong("CONNECT opens a tunnel and cannot be a step; use another method".to_owned()));
         }
-        let url = join(plan.target.as_deref(), &request.url.render(&plan.variables)).map_err(wrong)?;
-        let headers = headers(plan, &request.headers).map_err(wrong)?;
+        let url = self.url(&request.url).map_err(wrong)?;
+        let (headers, secret_headers) = self.headers(&request.headers).map_err(wrong)?;
+        let mut secret = SecretParts { headers: secret_headers, is_in_body: false };
         let (text, file);
         let payload = match &request.body {
             None => Payload::None,
             Some(Body::Text(template)) => {
-                text = template.render(&plan.variables);
+                text = self.filled(template, "the body", BODY_BYTES_MAX).map_err(wrong)?;
+                secret.is_in_body = template.has_secrets();
                 Payload::Bytes(text.as_bytes())
             }
             Some(Body::File(name)) => {
@@ -72,13 +80,69 @@ impl<'a> Renderer<'a> {
             }
         };
         let origin = intern(&mut self.origins, Origin::of(&url).map_err(wrong)?);
-        let parts = Parts { method, url, headers, payload };
+        let parts = Parts { method, url, headers, payload, secret };
         Ok(Step {
             name: step.name.clone(),
             method: request.method.clone(),
             request: Message::new(origin, parts, !plan.http.no_keep_alive),
             timeout: step.timeout.unwrap_or(plan.timeout),
         })
+    }
+
+    /// The server's URL with its holes filled. What is wrong with one that holds a secret is said without showing it.
+    fn url(&mut self, template: &Template) -> Result<Url, String> {
+        let text = self.filled(template, "the URL", URL_BYTES_MAX)?;
+        join(self.plan.target.as_deref(), &text).map_err(|message| {
+            if template.has_secrets() {
+                "the URL is none once its secrets are filled in; see that their values are percent-encoded".to_owned()
+            } else {
+                message
+            }
+        })
+    }
+
+    /// A template's text, if it is not longer than it may be. Without secrets its length was looked at before.
+    fn filled(&mut self, template: &Template, what: &str, bytes_max: usize) -> Result<String, String> {
+        if template.has_secrets() {
+            let size = template.rendered_bytes(&self.plan.variables).saturating_add(self.secrets.bytes(template));
+            self.bytes = self.bytes.saturating_add(size);
+            if size > bytes_max || self.bytes > REQUESTS_BYTES_MAX {
+                return Err(format!("{what} may have up to {size} bytes once its secrets are filled in; at most {bytes_max} are possible, and {REQUESTS_BYTES_MAX} in all requests"));
+            }
+        }
+        Ok(template.render_with(&self.plan.variables, |name| self.secrets.value(name)))
+    }
+
+    /// The plan's headers that the step does not replace, then the step's; rendered and checked. And the names of those that hold a secret.
+    #[expect(clippy::type_complexity, reason = "names and values in order, and names")]
+    fn headers(&mut self, own: &[Header]) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+        let plan = self.plan;
+        let is_own = |name: &str| own.iter().any(|header| header.name.eq_ignore_ascii_case(name));
+        let (mut headers, mut secret) = (Vec::new(), Vec::new());
+        for header in plan.headers.iter().filter(|header| !is_own(&header.name)).chain(own) {
+            let value = self.filled(&header.value, &format!("header `{}`", header.name), HEADER_BYTES_MAX)?;
+            if HeaderName::from_bytes(header.name.as_bytes()).is_err() {
+                return Err(format!("`{}` is not a header name", header.name));
+            }
+            if HeaderValue::from_bytes(value.as_bytes()).is_err() {
+                return Err(format!(
+                    "header `{}`: its value holds a line break or a control character",
+                    header.name
+                ));
+            }
+            if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                return Err("header `transfer-encoding`: bodies go out with their length; leave the header out"
+                    .to_owned());
+            }
+            if header.value.has_secrets() {
+                secret.push(header.name.to_ascii_lowercase());
+            }
+            headers.push((header.name.clone(), value.trim().to_owned()));
+        }
+        if plan.http.cookies {
+            join_cookies(&mut headers);
+        }
+        Ok((headers, secret))
     }
 
     fn file(&mut self, step: &str, name: &'a str) -> Result<FileContent, PrepareError> {
@@ -137,33 +201,6 @@ fn intern(origins: &mut Vec<Origin>, origin: Origin) -> u32 {
         origins.push(origin);
         origins.len() - 1
     }) as u32
-}
-
-/// The plan's headers that the step does not replace, then the step's; rendered and checked.
-fn headers(plan: &Plan, own: &[Header]) -> Result<Vec<(String, String)>, String> {
-    let is_own = |name: &str| own.iter().any(|header| header.name.eq_ignore_ascii_case(name));
-    let mut headers = Vec::new();
-    for header in plan.headers.iter().filter(|header| !is_own(&header.name)).chain(own) {
-        let value = header.value.render(&plan.variables);
-        if HeaderName::from_bytes(header.name.as_bytes()).is_err() {
-            return Err(format!("`{}` is not a header name", header.name));
-        }
-        if HeaderValue::from_bytes(value.as_bytes()).is_err() {
-            return Err(format!(
-                "header `{}`: its value holds a line break or a control character",
-                header.name
-            ));
-        }
-        if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err("header `transfer-encoding`: bodies go out with their length; leave the header out"
-                .to_owned());
-        }
-        headers.push((header.name.clone(), value.trim().to_owned()));
-    }
-    if plan.http.cookies {
-        join_cookies(&mut headers);
-    }
-    Ok(headers)
 }
 
 /// The lines of `cookie` become one, where the first stands: what the VU is given meanwhile is appended to it.

@@ -25,7 +25,8 @@ pub fn http2_head(message: &Message) -> Result<Request<()>, String> {
         .authority(host.as_str())
         .path_and_query(path)
         .build()
-        .map_err(|error| format!("`{url}` to `{host}` cannot be asked for over HTTP/2: {error}"))?;
+        // The URL is not shown: it may hold a secret.
+        .map_err(|error| format!("its URL cannot be asked for at `{host}` over HTTP/2: {error}"))?;
     let mut head = Request::new(());
     *head.method_mut() = message.method.clone();
     *head.uri_mut() = uri;
@@ -42,7 +43,10 @@ pub fn http2_head(message: &Message) -> Result<Request<()>, String> {
         if name == header::COOKIE {
             add_cookies(fields, value.as_bytes());
         } else {
-            fields.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?);
+            let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?;
+            // No table of the connection keeps a secret (RFC 7541, 7.1.3).
+            value.set_sensitive(message.secret.headers.iter().any(|secret| name == secret.as_str()));
+            fields.append(name, value);
         }
     }
     if let Some(length) = message.length {
@@ -67,11 +71,12 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::prepare::message::{Parts, Payload};
+    use crate::prepare::message::{Parts, Payload, SecretParts};
 
     fn head(method: Method, url: &str, headers: &[(&str, &str)], payload: Payload<'_>) -> Request<()> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let parts = Parts { method, url: Url::parse(url).unwrap(), headers, payload };
+        let (url, secret) = (Url::parse(url).unwrap(), SecretParts::default());
+        let parts = Parts { method, url, headers, payload, secret };
         http2_head(&Message::new(0, parts, true)).unwrap()
     }
 

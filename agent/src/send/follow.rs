@@ -4,7 +4,8 @@
 //! answer is to stand as it is.
 //! - 301 and 302 turn POST into GET, 303 turns everything but HEAD into GET; the body and what describes it stay behind. 307 and 308
 //!   keep both.
-//! - Where the origin changes (scheme, host or port), what proves who is asking stays behind, and so does a `host` of the plan's own.
+//! - Where the origin changes (scheme, host or port), what proves who is asking stays behind, and so do headers that hold a secret, and a `host` of
+//!   the plan's own; a body that holds a secret is not carried there: the answer stands.
 //! - What leads nowhere that HTTP goes stands: no `location`, no URL, another scheme.
 
 use http::Method;
@@ -42,12 +43,20 @@ pub fn next<'a>(sent: &'a Message, status: u16, location: Option<&[u8]>) -> Opti
     let stays_behind = |name: &str| {
         let name = name.to_ascii_lowercase();
         turns_into_get && OF_BODY.contains(&name.as_str())
-            || is_elsewhere && (name == "host" || SENSITIVE.iter().any(|word| name.contains(word)))
+            || is_elsewhere
+                && (name == "host"
+                    || SENSITIVE.iter().any(|word| name.contains(word))
+                    || sent.secret.headers.contains(&name))
     };
+    if is_elsewhere && sent.secret.is_in_body && !turns_into_get {
+        return None;
+    }
+    let mut secret = sent.secret.clone();
+    secret.is_in_body &= !turns_into_get;
     let headers = sent.headers.iter().filter(|(name, _)| !stays_behind(name)).cloned().collect();
     let (method, payload) =
         if turns_into_get { (Method::GET, Payload::None) } else { (sent.method.clone(), sent.payload()) };
-    Some(Parts { method, url, headers, payload })
+    Some(Parts { method, url, headers, payload, secret })
 }
 
 /// Where `location` leads from a URL, without fragment and credentials.
@@ -70,11 +79,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::prepare::message::SecretParts;
 
     fn sent(method: &str, url: &str, headers: &[(&str, &str)], body: &'static [u8]) -> Message {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let payload = if body.is_empty() { Payload::None } else { Payload::Bytes(body) };
-        let parts = Parts { method: method.parse().unwrap(), url: url.parse().unwrap(), headers, payload };
+        let (method, url, secret) = (method.parse().unwrap(), url.parse().unwrap(), SecretParts::default());
+        let parts = Parts { method, url, headers, payload, secret };
         Message::new(0, parts, true)
     }
 
@@ -155,6 +166,22 @@ mod tests {
             assert_eq!(names("http://h/", elsewhere, 308), ["X-Plain", "Content-Type"], "{elsewhere}");
             assert_eq!(names("http://h/", elsewhere, 302), ["X-Plain"], "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn secrets_stay_with_their_origin() {
+        let mut message = sent("POST", "http://h/", &[("X-Plain", "1"), ("X-Other", "2")], b"body");
+        message.secret = SecretParts { headers: vec!["x-plain".to_owned()], is_in_body: true };
+        let names = |message: &Message, to: &str, status: u16| {
+            let parts = next(message, status, Some(to.as_bytes()))?;
+            let names = parts.headers.iter().filter(|(name, _)| name.starts_with("X-"));
+            Some((names.map(|(name, _)| name.clone()).collect::<Vec<_>>(), parts.secret.is_in_body))
+        };
+        assert_eq!(names(&message, "/x", 307), Some((vec!["X-Plain".to_owned(), "X-Other".to_owned()], true)));
+        assert_eq!(names(&message, "http://i/", 302), Some((vec!["X-Other".to_owned()], false)));
+        assert_eq!(names(&message, "http://i/", 307), None);
+        message.secret.is_in_body = false;
+        assert_eq!(names(&message, "http://i/", 307), Some((vec!["X-Other".to_owned()], false)));
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use volcanion_agent::Capacity;
+use volcanion_agent::prepare::SecretSources;
 use volcanion_common::units::Micros;
 
 use super::cluster::{EtcdArgs, KeyArgs, TargetsArgs};
@@ -44,9 +45,26 @@ pub struct AgentArgs {
     /// Folder below which the bodies and client certificates lie that plans name [default: plans may name none]
     #[arg(long, env = "VOLCANION_FILES", value_name = "DIR")]
     pub files: Option<PathBuf>,
+    #[command(flatten)]
+    pub secrets: SecretsArgs,
     /// How long a run goes on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
+}
+
+/// Where secrets are that plans name by `{{ secret('name') }}`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SecretsArgs {
+    /// Folder with a file for each secret that plans name; those that are not there are looked for as variables VOLCANION_SECRET_NAME
+    #[arg(long, env = "VOLCANION_SECRETS", value_name = "DIR")]
+    pub secrets: Option<PathBuf>,
+}
+
+impl SecretsArgs {
+    /// With what this process was started with.
+    pub fn sources(&self) -> SecretSources {
+        SecretSources::new(self.secrets.clone(), std::env::vars_os())
+    }
 }
 
 /// How exactly load cores keep time, and at what cost.

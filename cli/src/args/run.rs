@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use volcanion_common::units::{Micros, Rate};
 
-use super::agent::PacingArgs;
+use super::agent::{PacingArgs, SecretsArgs};
 use super::http;
 use super::value::{duration, fraction, rate};
 
@@ -75,6 +75,8 @@ pub struct RunArgs {
     pub cores: Option<u32>,
     #[command(flatten)]
     pub pacing: PacingArgs,
+    #[command(flatten)]
+    pub secrets: SecretsArgs,
     /// Run on a cluster instead of in this process
     #[arg(long, env = "VOLCANION_MASTER", value_name = "URL")]
     pub master: Option<String>,

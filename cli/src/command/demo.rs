@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use volcanion_agent::prepare::SecretSources;
 use volcanion_common::units::Micros;
 
 use super::outcome::{Wishes, tell};
@@ -27,7 +28,7 @@ pub async fn demo(args: &DemoArgs) -> Result<Exit, Failure> {
     };
     let target = Target::start(&behaviour, stop.clone()).await.map_err(Failure::could_not_run)?;
     let size = Size { agents: args.agents, cores: Some(1), pacing: Default::default() };
-    let embedded = Embedded::start(size, Some(anywhere), None).await?;
+    let embedded = Embedded::start(size, Some(anywhere), None, &SecretSources::default()).await?;
     let api = embedded.rest_address().map_or(String::new(), |address| format!("http://{address}"));
     eprintln!("A master, {} agents and a target in this process.", args.agents);
     eprintln!(

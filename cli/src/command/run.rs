@@ -48,7 +48,7 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
                 ));
             }
             let size = Size { agents, cores: args.cores, pacing: args.pacing };
-            let embedded = Embedded::start(size, None, files.folder()).await?;
+            let embedded = Embedded::start(size, None, files.folder(), &args.secrets.sources()).await?;
             let run = embedded.start(&document).await?;
             let followed = follow(&embedded, run, true).await;
             embedded.stop().await?;
@@ -128,6 +128,7 @@ fn idle_flags(args: &RunArgs) -> Vec<&'static str> {
         ("--busy-poll", args.pacing.busy_poll),
         ("--quantum", args.pacing.quantum.is_some()),
         ("--files", args.http.files.is_some()),
+        ("--secrets", args.secrets.secrets.is_some()),
     ];
     given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
 }
@@ -150,8 +151,8 @@ mod tests {
         };
         assert_eq!(idle("--agents 2 --vus 3"), [""; 0]);
         assert_eq!(
-            idle("--cores 1 --pin --busy-poll --quantum 0us --files ."),
-            ["--cores", "--pin", "--busy-poll", "--quantum", "--files"]
+            idle("--cores 1 --pin --busy-poll --quantum 0us --files . --secrets ."),
+            ["--cores", "--pin", "--busy-poll", "--quantum", "--files", "--secrets"]
         );
     }
 }

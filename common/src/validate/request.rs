@@ -111,10 +111,10 @@ fn check_url(plan: &Plan, url: &Template, is_good_target: bool, path: &str, foun
         found.note(path, format!("the URL has {size} bytes; at most {URL_BYTES_MAX} are possible"));
         return size;
     }
-    if url.variables().next().is_some() && !begins_whole(url) {
+    if url.has_holes() && !begins_whole(url) {
         found.note(
             path,
-            "a variable cannot stand in a URL's scheme or host; write both out, or begin with a path",
+            "neither a variable nor a secret can stand in a URL's scheme or host; write both out, or begin with a path",
         );
         return size;
     }
@@ -128,7 +128,7 @@ fn check_url(plan: &Plan, url: &Template, is_good_target: bool, path: &str, foun
     size
 }
 
-/// Whether scheme and host stand before the first variable, or a path does.
+/// Whether scheme and host stand before the first hole, or a path does.
 fn begins_whole(url: &Template) -> bool {
     match url.pieces.first() {
         Some(Piece::Literal(text)) => {
@@ -175,6 +175,8 @@ fn headers(plan: &Plan, headers: &[Header], of: &str, found: &mut Found) {
         let value = header.value.render(&plan.variables);
         if value.bytes().any(|b| b < b' ' && b != b'\t' || b == 0x7f) {
             found.note(path, "the value holds a line break or another control character; leave it out");
+        } else if header.name.eq_ignore_ascii_case("host") && header.value.has_secrets() {
+            found.note(path, "a host is no secret: the target's answers and logs would show it; write it out");
         } else if header.name.eq_ignore_ascii_case("host") && !is_host(value.trim()) {
             found.note(
                 path,

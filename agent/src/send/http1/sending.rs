@@ -145,12 +145,13 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::prepare::message::{Parts, Payload};
+    use crate::prepare::message::{Parts, Payload, SecretParts};
 
     fn message(own_cookie: Option<&str>, body: &'static [u8]) -> Message {
         let headers = own_cookie.map(|value| ("Cookie".to_owned(), value.to_owned())).into_iter().collect();
         let url = "http://h/".parse().unwrap();
-        let parts = Parts { method: Method::POST, url, headers, payload: Payload::Bytes(body) };
+        let (payload, secret) = (Payload::Bytes(body), SecretParts::default());
+        let parts = Parts { method: Method::POST, url, headers, payload, secret };
         Message::new(0, parts, true)
     }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::any_http::any_http;
 use crate::plan::executor::{Arrival, Control, Executor, OpenLoop, Stage, WhenBusy};
-use crate::plan::template::{Piece, Template};
+use crate::plan::template::{Piece, SecretHole, Template};
 use crate::plan::{
     AgentChoice, Body, Header, Load, OnAgentLoss, Plan, Request, RequestStep, Scenario, Step, Threshold,
 };
@@ -72,12 +72,17 @@ fn time(least: u64, most: u64) -> impl Strategy<Value = Micros> {
 }
 
 fn template(literal: &'static str) -> impl Strategy<Value = Template> {
-    vec((literal, any::<bool>()), 0..4).prop_map(|pieces| {
+    vec((literal, 0..4), 0..4).prop_map(|pieces| {
         let mut template = Template::default();
-        for (text, has_hole) in pieces {
+        for (text, hole) in pieces {
             template.push_literal(&text);
-            if has_hole {
-                template.pieces.push(Piece::Variable("x".to_owned()));
+            match hole {
+                0 => {}
+                1 => template.pieces.push(Piece::Variable("x".to_owned())),
+                kind => {
+                    let hole = SecretHole { name: "x.key".to_owned(), in_json: kind == 3 };
+                    template.pieces.push(Piece::Secret(hole));
+                }
             }
         }
         template

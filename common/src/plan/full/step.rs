@@ -139,13 +139,9 @@ pub(crate) fn add_content_type(lines: &mut Vec<Header>) {
     }
 }
 
-/// A JSON value as a body. Variables stand within its strings, so their values are escaped as JSON asks.
+/// A JSON value as a body. Variables and secrets stand within its strings, so their values are escaped as JSON asks.
 pub(crate) fn body_of_json(value: &Value, variables: &BTreeMap<String, String>) -> Result<Template, String> {
-    let template = Template::parse(&value.to_string())?;
-    Ok(template.fill(variables, |value| {
-        let quoted = Value::String(value.to_owned()).to_string();
-        quoted[1..quoted.len() - 1].to_owned()
-    }))
+    Ok(Template::parse(&value.to_string())?.fill_json(variables))
 }
 
 fn think(decoder: &mut Decoder, field: &Field<'_>) -> Option<(Micros, Micros)> {
