@@ -2,167 +2,208 @@
 """Holds the Helm chart against what it says of itself.
 
     check.py HELM            checks; one line each, code 1 where something is wrong
-    check.py HELM --write    writes helm/volcanion/README.md and deploy/kubernetes/ anew
+    check.py HELM --write    writes helm/volcanion/README.md, helm/volcanion/files/ and deploy/kubernetes/ anew
+    check.py HELM --render   prints the chart with every value chosen, for who wants to look at its flags
 """
 
+import base64
 import glob
 import json
 import os
 import re
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import kubernetes_validate
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "helm/volcanion"
+import choices
+from cluster import Cluster
+from promises import plain_secrets, promises
+from render import APIS, CHART, ROOT, Helm, comparable, documents
+from written import carried, plain, readme
+
 PLAIN = ROOT / "deploy/kubernetes"
-# The oldest that the validator knows, some between, the newest.
+# The oldest that the validator knows, some between, the newest. What 1.20 takes, the chart's oldest, no schema says: tests/suite/kubernetes.rs
+# installs the chart on a real 1.20.
 VERSIONS = ["1.25", "1.28", "1.31", "1.34", "1.37"]
-POSTGRES = ["store.existingSecret=database", "master.replicas=2"]
-CERT_MANAGER = ["tls.source=cert-manager", "tls.issuerRef.name=ca"]
-SECRETS = [
-    "tls.source=secret",
-    "tls.existing.master=volcanion-master-tls",
-    "tls.existing.agent=volcanion-agent-tls",
-    "tls.existing.etcd=volcanion-etcd-tls",
-    "auth.existingSecret=volcanion-admin",
-    "clusterKey.existingSecret=volcanion-cluster-key",
-]
-MATRIX = {
-    "defaults": [],
-    "three members of etcd": ["etcd.replicas=3", "etcd.persistence.storageClassName=fast"],
-    "etcd in the clear": ["etcd.tls=false"],
-    "an etcd that is there": ["etcd.enabled=false", "etcd.endpoints={https://a:2379,https://b:2379}"],
-    "PostgreSQL by its URL": ["store.url=postgres://u:p@h/d", "master.replicas=3"],
-    "PostgreSQL by a Secret": POSTGRES,
-    "SQLite that goes with the pod": ["store.persistence.enabled=false"],
-    "SQLite in a class": ["store.persistence.storageClassName=fast", "store.persistence.size=10Gi"],
-    "everybody may": ["auth.mode=off"],
-    "no TLS within": ["tls.internal=false"],
-    "no TLS at all": ["tls.internal=false", "etcd.tls=false"],
-    "TLS of REST": ["tls.rest=true"],
-    "cert-manager": CERT_MANAGER + ["tls.rest=true"],
-    "Secrets that are there": SECRETS + ["tls.rest=true", "tls.existing.rest=r"],
-    "agents by need": ["autoscaling.enabled=true", "autoscaling.maxReplicas=20"],
-    "an Ingress": ["ingress.enabled=true", "ingress.host=load.example.com", "ingress.className=nginx", "ingress.tlsSecret=t",
-                   "ingress.annotations.a=b"],
-    "monitors": ["metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.labels.release=p", "tls.rest=true"],
-    "no policies": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
-    "limits": ["limits.maxRate=100/s", "limits.maxVus=50", "limits.maxDuration=1h", "targets.allow={10.0.0.0/8,*.example.com:443}"],
-    "everything": POSTGRES + CERT_MANAGER + [
-        "tls.rest=true", "etcd.replicas=3", "autoscaling.enabled=true", "ingress.enabled=true", "ingress.host=a.example.com",
-        "metrics.serviceMonitor.enabled=true", "config.VOLCANION_LOG=debug", "imagePullSecrets={a,b}", "service.type=LoadBalancer",
-        "service.annotations.a=b", "agent.labels.zone=a", "agent.cores=2", "agent.extraArgs={--busy-poll}", "master.extraArgs={--keep-runs=9}",
-        "agent.nodeSelector.a=b", "master.nodeSelector.a=b", "agent.tolerations[0].operator=Exists", "master.tolerations[0].operator=Exists"],
-}
-# A wrong value, and what the error must name.
-WRONG = {
-    "agent.replicas=many": "replicas", "agent.replicas=-1": "replicas", "master.replicas=0": "replicas", "master.replicas=2": "store.url",
-    "etcd.replicas=2": "replicas", "etcd.enabled=false": "etcd.endpoints", "etcd.endpoints={etcd:2379}": "endpoints",
-    "auth.mode=open": "mode", "auth.public={metrics}": "public", "store.url=mysql://a": "url", "store.persistence.size=big": "size",
-    "tls.source=vault": "source", "tls.source=secret": "tls.existing.", "tls.internal=maybe": "internal", "tls.days=0": "days",
-    "limits.maxRate=fast": "maxRate", "limits.maxDuration=long": "maxDuration", "targets.allow={a\\,b}": "allow",
-    "image.pullPolicy=Sometimes": "pullPolicy", "image.repository=": "repository", "ingress.enabled=true": "ingress.host",
-    "config.LOG=debug": "LOG", "agent.extraArgs={busy}": "extraArgs", "fullnameOverride=Big_Name": "fullnameOverride",
-    "no.such=value": "no", "service.type=Magic": "type", "autoscaling.targetCPUUtilizationPercentage=0": "targetCPU",
-}
-# What is there on a cluster beside Kubernetes itself.
-APIS = ["monitoring.coreos.com/v1", "cert-manager.io/v1"]
-HEADER = """# Rendered from helm/volcanion by tests/chart/check.py; change the chart, not this.
-# Needs the Secrets volcanion-cluster-key (cluster-key), volcanion-admin (api-key), and volcanion-master-tls, volcanion-agent-tls and
-# volcanion-etcd-tls (ca.crt, tls.crt, tls.key; DNS names volcanion-master, volcanion-agent, volcanion-etcd.volcanion.svc and
-# *.volcanion-etcd.volcanion.svc): docs/operate.md says how to make them.
-"""
-
-
-def template(helm, values, apis=APIS):
-    words = [helm, "template", "vol", str(CHART), "--namespace", "volcanion"]
-    for api in apis:
-        words += ["--api-versions", api]
-    for value in values:
-        words += ["--set", value]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
-
-
-def documents(text):
-    return [document for document in yaml.safe_load_all(text) if document]
 
 
 def leaves(schema, path=()):
-    properties = schema.get("properties")
-    if properties is None:
-        yield path
-        return
-    for name, inner in properties.items():
-        yield from leaves(inner, path + (name,))
+    """The values: where they are, and what the schema says of each."""
+    for name, inner in schema.get("properties", {}).items():
+        if "properties" in inner:
+            yield from leaves(inner, path + (name,))
+        elif path + (name,) != ("global",):  # Helm's own; a chart of one part has no use for it.
+            yield ".".join(path + (name,)), inner
 
 
-def readme(values):
-    """The table of values, from values.yaml and its comments."""
-    rows, comment, path = [], [], []
-    for line in values.splitlines():
-        text = line.strip()
-        if text.startswith("#"):
-            comment.append(text.lstrip("# "))
+def default(values, path):
+    for name in path.split("."):
+        values = values.get(name, ...) if isinstance(values, dict) else ...
+    return values
+
+
+def wrong_type(schema, definitions):
+    """A value of another type than the schema's."""
+    schema = definitions.get(schema.get("$ref", "").rsplit("/", 1)[-1], schema)
+    return {"array": "text", "object": "text", "boolean": "text", "integer": "text"}.get(schema.get("type"), [17])
+
+
+def changed(path, schema, now):
+    """Another value than the one that is there."""
+    if path in choices.CHANGES:
+        return choices.CHANGES[path]
+    if "$ref" in schema:
+        return choices.CHANGES_BY_DEFINITION[schema["$ref"].rsplit("/", 1)[-1]]
+    if "enum" in schema:
+        return next(value for value in schema["enum"] if value != now)
+    return {"boolean": lambda: not now, "integer": lambda: now + 1}[schema["type"]]()
+
+
+def companions(path):
+    """What else is chosen so that the value matters. Certificates are there already where the value has nothing to do with them: to make them takes long."""
+    found = [] if path.startswith("tls.") else list(choices.CERTIFICATES)
+    for name, chosen in choices.COMPANIONS.items():
+        if path == name or (path.startswith(name + ".") and f"{path}=true" not in chosen):
+            found += chosen
+    return found
+
+
+def with_change(path, schema, defaults):
+    together = choices.TOGETHER.get(path)
+    # What is set as text would win over it.
+    others = [value for value in companions(path) if not value.startswith(path + "=")]
+    return others + (together or [(path, changed(path, schema, default(defaults, path)))])
+
+
+def render_all(helm, sets):
+    """Renders many sets of values at once, in their order."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(helm.template, sets))
+
+
+def schema_problems(found, seen):
+    """What Kubernetes' schemas have against documents; those that were seen before are as good as they were."""
+    for document in found:
+        text = json.dumps(document)
+        if document["apiVersion"] in APIS or text in seen:
             continue
-        found = re.match(r"( *)([A-Za-z]+):(.*)", line)
-        if not found:
-            comment = []
+        seen.add(text)
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"{version} {document['kind']} {document['metadata']['name']}: {error.message}"
+
+
+def check_matrix(helm, check):
+    rendered, seen = render_all(helm, choices.MATRIX.values()), set()
+    for name, output in zip(choices.MATRIX, rendered):
+        if output.returncode != 0:
+            check(name, False, output.stderr)
             continue
-        depth, name, value = len(found[1]) // 2, found[2], found[3].strip()
-        path = path[:depth] + [name]
-        if value or comment:
-            rows.append(f"| `{'.'.join(path)}` | {f'`{value}`' if value else ''} | {' '.join(comment)} |")
-        comment = []
-    head = """# The chart
-
-Masters, agents and an etcd for them. `helm install vol helm/volcanion --set fullnameOverride=vol` starts one master on SQLite and two agents; the notes that it prints say how to
-go on. Kubernetes 1.20 or later.
-
-Several masters need PostgreSQL: `kubectl create secret generic database --from-literal=url=postgres://…`, then `--set store.existingSecret=database,master.replicas=2`.
-More agents are more load: `kubectl scale statefulset vol-agent --replicas=10`, in mid-run too where the plan is `elastic`. `helm test vol` asks whether writes are served.
-`helm uninstall` leaves PersistentVolumeClaims behind, with what was measured.
-
-| value | default | |
-|---|---|---|
-"""
-    return head + "\n".join(rows).replace("| |", "| |") + "\n"
+        problems = list(schema_problems(comparable(documents(output.stdout)), seen))
+        check(f"{name}: as Kubernetes {', '.join(VERSIONS)} have it", not problems, "; ".join(problems[:5]))
+    rendered = render_all(helm, [[values] for values in choices.WRONG])
+    for (value, named), output in zip(choices.WRONG.items(), rendered):
+        check(f"{value} is refused", output.returncode != 0 and named in output.stderr, output.stderr or "it was taken")
 
 
-def plain(helm):
-    """The manifests of deploy/kubernetes/, by file name."""
-    rendered = template(helm, SECRETS + ["fullnameOverride=volcanion"], apis=[])
-    assert rendered.returncode == 0, rendered.stderr
-    files = {}
-    for document in documents(rendered.stdout):
-        labels = document["metadata"]["labels"]
-        component = labels.get("app.kubernetes.io/component") or document["metadata"]["name"].rsplit("-", 1)[-1]
-        if component == "test":
-            continue
-        for name in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
-            labels.pop(name, None)
-        inner = document.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {}) if isinstance(document.get("spec"), dict) else {}
-        for name in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
-            inner.pop(name, None)
-        document["metadata"].pop("annotations", None)
-        document["metadata"]["namespace"] = "volcanion"
-        files.setdefault(f"{component}.yaml", []).append(document)
-    return {name: HEADER + yaml.safe_dump_all(found, sort_keys=False, width=160) for name, found in sorted(files.items())}
+def check_values(helm, check, schema, defaults):
+    """Every value has a default, is refused in a wrong type, and makes a difference."""
+    values = dict(leaves(schema))
+    for path in values:
+        check(f"{path} has a default", default(defaults, path) is not ..., "values.yaml has none")
+    refused = helm.template([(path, wrong_type(inner, schema["definitions"])) for path, inner in values.items()])
+    for path in values:
+        check(f"{path} of a wrong type is refused", f"'/{path.replace('.', '/')}" in refused.stderr, refused.stderr[:200])
+    tried = [path for path in values if path not in choices.BY_WHAT_IS_THERE]
+    before = {repr(companions(path)): companions(path) for path in tried}
+    rendered = dict(zip(before, render_all(helm, before.values())))
+    before = {key: comparable(documents(output.stdout)) for key, output in rendered.items()}
+    for path, output in zip(tried, render_all(helm, [with_change(path, values[path], defaults) for path in tried])):
+        differs = output.returncode == 0 and comparable(documents(output.stdout)) != before[repr(companions(path))]
+        check(f"{path} makes a difference", differs, output.stderr or "what is rendered is the same")
+    for name in choices.VALUE_NAMES:
+        check(f"{name} is a value", name in values or any(path.startswith(name + ".") for path in values), "the schema has none")
+
+
+def check_templates(check, schema):
+    used = set()
+    for path in glob.glob(str(CHART / "templates/**/*"), recursive=True):
+        if os.path.isfile(path):
+            used |= set(re.findall(r"\.Values\.([A-Za-z.]+[A-Za-z])", Path(path).read_text()))
+    known = {".".join(path.split(".")[:length]) for path, _ in leaves(schema) for length in range(1, len(path) + 1)}
+    known |= {"agent.resources.requests.cpu"}
+    check("templates read only values that the schema has", used <= known, ", ".join(sorted(used - known)))
+
+
+def with_what_is_there(helm, check):
+    """What a cluster that lacks something, or has something already, makes of the chart."""
+    lacks = {"policy/v1": "PodDisruptionBudget", "autoscaling/v2": "HorizontalPodAutoscaler", "monitoring.coreos.com/v1": "PrometheusRule"}
+    chosen = choices.MONITORS + ["autoscaling.enabled=true"]
+    for versions in [(), tuple(lacks)]:
+        with Cluster(lacks=versions) as cluster:
+            done, found, notes = helm.install(cluster, chosen)
+        kinds = {document["kind"] for document in found}
+        for version, kind in lacks.items():
+            left_out = version in versions
+            holds = done.returncode == 0 and (kind in kinds) != left_out and (f"no {version}" in notes) == left_out
+            check(f"{'without' if left_out else 'with'} {version}: {kind} and its note", holds, done.stderr or notes)
+    there = [
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "vol-agent"}, "spec": {"replicas": 7}},
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "vol-etcd"}, "spec": {"replicas": 1}},
+    ] + [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"vol-{name}"}, "data": {key: base64.b64encode(name.encode()).decode() for key in keys}}
+        for name, keys in {"admin": ["api-key"], "cluster-key": ["cluster-key"], "master-tls": TLS, "agent-tls": TLS, "etcd-tls": TLS}.items()
+    ]
+    with Cluster(there=there) as cluster:
+        for value, replicas in {"agent.keepReplicas=true": 7, "agent.keepReplicas=false": 2, "autoscaling.enabled=true": 7}.items():
+            done, found, notes = helm.install(cluster, [value])
+            agents = [document["spec"]["replicas"] for document in found if (document["kind"], document["metadata"]["name"]) == ("StatefulSet", "vol-agent")]
+            holds = agents == [replicas] and f"{replicas} agents" in notes
+            check(f"seven agents are there, {value}: {replicas}", holds, done.stderr or str(agents))
+            kept = all(document in [secret["data"] for secret in there[2:]] for document in
+                       [document["data"] for document in found if document["kind"] == "Secret"])
+            check(f"keys and certificates are kept, {value}", kept, done.stderr or str(found))
+        done, _, _ = helm.install(cluster, ["etcd.replicas=3"])
+        check("etcd.replicas=3 over one member is refused", "etcd.replicas" in done.stderr, done.stderr or "it was taken")
+        for value, said in {"auth.mode=off": "WHOEVER REACHES", "tls.internal=false": "tls.internal is off", "etcd.tls=false": "etcd.tls is off",
+                            "auth.mode=keys": "get secret vol-admin"}.items():
+            done, _, notes = helm.install(cluster, [value])
+            check(f"the notes speak of {value}", said in notes, done.stderr or notes)
+    old = helm.template([], "--kube-version", "1.19.0")
+    check("Kubernetes 1.19 is refused", old.returncode != 0 and "1.20" in old.stderr, old.stderr or "it was taken")
+
+
+TLS = ["ca.crt", "tls.crt", "tls.key"]
+
+
+def dump(found):
+    return yaml.safe_dump_all(found, sort_keys=False, width=160)
+
+
+def write(helm, values):
+    (CHART / "README.md").write_text(readme(values))
+    for folder, files in {PLAIN: plain(helm, dump), CHART / "files": carried(ROOT)}.items():
+        folder.mkdir(exist_ok=True)
+        for old in folder.iterdir():
+            if old.suffix in (".yaml", ".json"):
+                old.unlink()
+        for name, text in files.items():
+            (folder / name).write_text(text)
 
 
 def main():
-    helm = sys.argv[1]
+    helm = Helm(sys.argv[1])
     values = (CHART / "values.yaml").read_text()
     if "--write" in sys.argv:
-        (CHART / "README.md").write_text(readme(values))
-        PLAIN.mkdir(exist_ok=True)
-        for old in PLAIN.glob("*.yaml"):
-            old.unlink()
-        for name, text in plain(helm).items():
-            (PLAIN / name).write_text(text)
+        write(helm, values)
+        return 0
+    if "--render" in sys.argv:
+        print(helm.template(choices.EVERYTHING).stdout)
         return 0
     wrong = []
 
@@ -171,45 +212,20 @@ def main():
         if not holds:
             wrong.append(what)
 
-    lint = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    lint = helm.run("lint", "--strict", str(CHART))
     check("helm lint --strict", lint.returncode == 0, lint.stdout + lint.stderr)
-    for name, chosen in MATRIX.items():
-        rendered = template(helm, chosen)
-        if rendered.returncode != 0:
-            check(name, False, rendered.stderr)
-            continue
-        problems = []
-        for document in documents(rendered.stdout):
-            if document["apiVersion"] in APIS:
-                continue
-            for version in VERSIONS:
-                try:
-                    kubernetes_validate.validate(document, version, strict=True)
-                except kubernetes_validate.ValidationError as error:
-                    problems.append(f"{version} {document['kind']} {document['metadata']['name']}: {error.message}")
-        check(f"{name}: as Kubernetes {', '.join(VERSIONS)} have it", not problems, "; ".join(problems[:5]))
-    for value, named in WRONG.items():
-        refused = template(helm, [value])
-        check(f"{value} is refused", refused.returncode != 0 and named in refused.stderr, refused.stderr or "it was taken")
-    used = set()
-    for path in glob.glob(str(CHART / "templates/**/*"), recursive=True):
-        if os.path.isfile(path):
-            used |= set(re.findall(r"\.Values\.([A-Za-z.]+[A-Za-z])", Path(path).read_text()))
-    schema, defaults = json.loads((CHART / "values.schema.json").read_text()), yaml.safe_load(values)
-    for path in leaves(schema):
-        if path == ("global",):
-            continue
-        text = ".".join(path)
-        check(f"{text} is used", any(text == name or text.startswith(name + ".") for name in used), "no template reads it")
-        at = defaults
-        for name in path:
-            at = at.get(name, ...) if isinstance(at, dict) else ...
-        check(f"{text} has a default", at is not ..., "values.yaml has none")
-    known = {".".join(path[:length]) for path in leaves(schema) for length in range(1, len(path) + 1)}
-    check("templates read only values that the schema has", used <= known, ", ".join(sorted(used - known)))
-    check("helm/volcanion/README.md is current", (CHART / "README.md").read_text() == readme(values), "write it: check.py HELM --write")
-    there = {path.name: path.read_text() for path in PLAIN.glob("*.yaml")}
-    check("deploy/kubernetes/ is current", there == plain(helm), "write it: check.py HELM --write")
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    check_matrix(helm, check)
+    check_values(helm, check, schema, yaml.safe_load(values))
+    check_templates(check, schema)
+    promises(helm, check)
+    plain_secrets(check, PLAIN)
+    with_what_is_there(helm, check)
+    current = "write it: check.py HELM --write"
+    check("helm/volcanion/README.md is current", (CHART / "README.md").read_text() == readme(values), current)
+    for folder, files in {PLAIN: plain(helm, dump), CHART / "files": carried(ROOT)}.items():
+        there = {path.name: path.read_text() for path in folder.iterdir() if path.suffix in (".yaml", ".json")}
+        check(f"{folder.relative_to(ROOT)} is current", there == files, current)
     return 1 if wrong else 0
 
 

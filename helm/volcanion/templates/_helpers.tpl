@@ -54,6 +54,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.etcd.enabled .Values.etcd.tls }}yes{{ end -}}
 {{- end -}}
 
+{{- /* Whether the Secret for an etcd that is there already holds a key: volcanion.etcdSecretHas (list $ "ca.crt") */ -}}
+{{- define "volcanion.etcdSecretHas" -}}
+{{- $etcd := (index . 0).Values.etcd -}}
+{{- if and (not $etcd.enabled) $etcd.existingSecret (has (index . 1) $etcd.existingSecretKeys) }}yes{{ end -}}
+{{- end -}}
+
 {{- /* Whether masters and agents have certificates: for each other, or for etcd. */ -}}
 {{- define "volcanion.hasCertificates" -}}
 {{- if or .Values.tls.internal (include "volcanion.etcdTls" .) }}yes{{ end -}}
@@ -82,6 +88,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - --etcd-cert=/etc/volcanion/tls/tls.crt
 - --etcd-key=/etc/volcanion/tls/tls.key
 {{- end }}
+{{- if include "volcanion.etcdSecretHas" (list . "ca.crt") }}
+- --etcd-ca=/etc/volcanion/etcd/ca.crt
+{{- end }}
+{{- if include "volcanion.etcdSecretHas" (list . "tls.crt") }}
+- --etcd-cert=/etc/volcanion/etcd/tls.crt
+- --etcd-key=/etc/volcanion/etcd/tls.key
+{{- end }}
+{{- with .Values.tracing.otlpEndpoint }}
+- --otlp-endpoint={{ . }}
+{{- end }}
 {{- with .Values.targets.allow }}
 - --allow-target={{ join "," . }}
 {{- end }}
@@ -92,12 +108,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   valueFrom: { fieldRef: { fieldPath: metadata.name } }
 - name: POD_IP
   valueFrom: { fieldRef: { fieldPath: status.podIP } }
+{{- if include "volcanion.etcdSecretHas" (list . "username") }}
+{{- range $setting, $key := dict "USER" "username" "PASSWORD" "password" }}
+- name: VOLCANION_ETCD_{{ $setting }}
+  valueFrom: { secretKeyRef: { name: {{ $.Values.etcd.existingSecret }}, key: {{ $key }} } }
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "volcanion.commonMounts" -}}
 - { name: key, mountPath: /etc/volcanion/key, readOnly: true }
 {{- if include "volcanion.hasCertificates" . }}
 - { name: tls, mountPath: /etc/volcanion/tls, readOnly: true }
+{{- end }}
+{{- if include "volcanion.etcdSecretHas" (list . "ca.crt") }}
+- { name: etcd, mountPath: /etc/volcanion/etcd, readOnly: true }
 {{- end }}
 {{- end -}}
 
@@ -109,6 +134,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if include "volcanion.hasCertificates" $root }}
 - name: tls
   secret: { secretName: {{ include "volcanion.tlsSecret" . }} }
+{{- end }}
+{{- if include "volcanion.etcdSecretHas" (list $root "ca.crt") }}
+- name: etcd
+  secret: { secretName: {{ $root.Values.etcd.existingSecret }} }
 {{- end }}
 {{- end -}}
 
@@ -122,6 +151,26 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels: {{- include "volcanion.selector" $root | nindent 8 }}
         app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- define "volcanion.besideMasters" -}}
+topologyKey: kubernetes.io/hostname
+labelSelector:
+  matchLabels: {{- include "volcanion.selector" . | nindent 4 }}
+    app.kubernetes.io/component: master
+{{- end -}}
+
+{{- /* How many agents: what the autoscaler, or somebody by kubectl, has chosen stays over an upgrade where that is wanted. */ -}}
+{{- define "volcanion.agents" -}}
+{{- $there := dict -}}
+{{- if or .Values.autoscaling.enabled .Values.agent.keepReplicas -}}
+{{- $there = lookup "apps/v1" "StatefulSet" .Release.Namespace (printf "%s-agent" (include "volcanion.fullname" .)) -}}
+{{- end -}}
+{{- if $there -}}
+{{ $there.spec.replicas }}
+{{- else -}}
+{{ ternary .Values.autoscaling.minReplicas .Values.agent.replicas .Values.autoscaling.enabled }}
+{{- end -}}
 {{- end -}}
 
 {{- define "volcanion.podSecurity" -}}
