@@ -1,10 +1,11 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
-.PHONY: help demo build image-root deps test test-all fuzz soak lint bench bench-scale
+.PHONY: help demo build image image-root deps test test-all fuzz soak lint bench bench-scale
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"
 	@echo "make build     target/release/volcanion"
+	@echo "make image     the container image IMAGE (volcanion), by docker or by BUILDER=\"buildah bud\""
 	@echo "make image-root  target/image-root, all that an image holds"
 	@echo "make test      all tests, with real etcd, Prometheus and processes (under 20 minutes on two cores)"
 	@echo "make test-all  those, and the long ones"
@@ -20,6 +21,18 @@ build:
 
 demo: build
 	target/release/volcanion demo
+
+# The same commit makes the same image: what is in it bears the commit's time.
+image: IMAGE ?= volcanion
+image: BUILDER ?= docker build
+image: SOURCE ?= unknown
+image:
+	$(BUILDER) -f deploy/Dockerfile -t $(IMAGE) \
+	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  --build-arg CREATED=$$(git log -1 --format=%cI) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) \
+	  --build-arg SOURCE=$(SOURCE) .
 
 image-root: build
 	deploy/image-root.sh target/release/volcanion target/image-root
