@@ -20,7 +20,7 @@ import yaml
 
 import choices
 from cluster import Cluster
-from promises import plain_secrets, promises
+from promises import documented, plain_secrets, promises
 from render import APIS, CHART, ROOT, Helm, comparable, documents
 from written import carried, plain, readme
 
@@ -59,7 +59,7 @@ def changed(path, schema, now):
         return choices.CHANGES_BY_DEFINITION[schema["$ref"].rsplit("/", 1)[-1]]
     if "enum" in schema:
         return next(value for value in schema["enum"] if value != now)
-    return {"boolean": lambda: not now, "integer": lambda: now + 1}[schema["type"]]()
+    return {"boolean": lambda: not now, "integer": lambda: now + 1}.get(schema.get("type"), lambda: "other")()
 
 
 def companions(path):
@@ -220,6 +220,7 @@ def main():
     check_templates(check, schema)
     promises(helm, check)
     plain_secrets(check, PLAIN)
+    documented(helm, check)
     with_what_is_there(helm, check)
     current = "write it: check.py HELM --write"
     check("helm/volcanion/README.md is current", (CHART / "README.md").read_text() == readme(values), current)

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 from pathlib import Path
@@ -72,3 +73,14 @@ def plain_secrets(check, folder):
         for part, expected in {"master": {"volcanion-master"}, "agent": {"volcanion-agent"}, "etcd": {etcd, f"*.{etcd}"}}.items():
             found = names((at / f"volcanion-{part}-tls.crt").read_bytes())
             check(f"deploy/kubernetes/README.md: the certificate of {part}", found == expected, str(found))
+
+
+def documented(helm, check):
+    """What the pages say of Helm renders."""
+    for page in ["docs/kubernetes.md", "helm/volcanion/README.md"]:
+        text = (ROOT / page).read_text().replace("\\\n", " ")
+        for line in re.findall(r"helm (?:install|upgrade) vol helm/volcanion[^\n`#]*", text):
+            words = shlex.split(line)
+            values = [word for flag, word in zip(words, words[1:]) if flag == "--set"]
+            rendered = helm.template(values)
+            check(f"{page}: {line.strip()}", rendered.returncode == 0, rendered.stderr)
