@@ -8,6 +8,7 @@ use volcanion_common::ids::AgentId;
 use volcanion_common::net::listen;
 use volcanion_common::net::tls::ServerTls;
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::telemetry::trace::Collector;
 use volcanion_common::units::Micros;
 
 use crate::prepare::{AllowList, SecretSources};
@@ -59,6 +60,8 @@ pub struct Config {
     pub files: Option<PathBuf>,
     /// Where the secrets are that plans name.
     pub secrets: SecretSources,
+    /// Where spans go; `None`: there are none.
+    pub collector: Option<Collector>,
 }
 
 /// What an agent counts for beside others.
@@ -119,6 +122,7 @@ impl Config {
             quantum: QUANTUM,
             files: None,
             secrets: SecretSources::default(),
+            collector: None,
         }
     }
 

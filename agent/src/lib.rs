@@ -30,11 +30,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, error_span, info, warn};
 use volcanion_common::ids::Incarnation;
 use volcanion_common::net::listen;
 use volcanion_common::net::tls::{self, ServerTls};
 use volcanion_common::registry::{Member, MemberState, Registry, RegistryError};
+use volcanion_common::telemetry::trace::{Exporter, Tracer};
 use volcanion_proto::DESCRIPTOR_SET;
 use volcanion_proto::v1::agent_server::AgentServer;
 
@@ -51,6 +52,8 @@ use session::lease::Lease;
 use session::load::Loader;
 use session::service::AgentService;
 
+/// What spans say that they are of.
+const SERVICE: &str = "volcanion-agent";
 /// The largest message that is read: a Prepare.
 const PREPARE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A leader that does not answer HTTP/2's pings is gone after 15 s.
@@ -151,6 +154,7 @@ pub async fn start(
     registry: Arc<dyn Registry>,
     stop: CancellationToken,
 ) -> Result<Agent, StartError> {
+    let (tracer, exporter) = Tracer::start(config.collector.as_ref(), SERVICE, &config.id.0);
     let loader = EngineLoader {
         prepare: PrepareSettings {
             listens_on_loopback: listen::is_loopback(config.listen),
@@ -158,6 +162,7 @@ pub async fn start(
             files: config.files.clone(),
             secrets: config.secrets.clone(),
             taken: Taken::default(),
+            tracer: tracer.clone(),
         },
         engine: EngineSettings {
             cores: config.cores as usize,
@@ -166,7 +171,9 @@ pub async fn start(
             quantum: config.quantum,
         },
     };
-    start_with(config, registry, Arc::new(loader), stop).await
+    let traces = Traces { tracer, exporter };
+    let span = error_span!("agent", agent_id = %config.id);
+    begin(config, registry, Arc::new(loader), traces, stop).instrument(span).await
 }
 
 /// [`start`] with another engine.
@@ -177,6 +184,25 @@ pub async fn start_with(
     config: Config,
     registry: Arc<dyn Registry>,
     loader: Arc<dyn Loader>,
+    stop: CancellationToken,
+) -> Result<Agent, StartError> {
+    let (tracer, exporter) = Tracer::start(config.collector.as_ref(), SERVICE, &config.id.0);
+    let span = error_span!("agent", agent_id = %config.id);
+    begin(config, registry, loader, Traces { tracer, exporter }, stop).instrument(span).await
+}
+
+/// The agent's spans, and what brings them to their collector.
+struct Traces {
+    tracer: Tracer,
+    exporter: Option<Exporter>,
+}
+
+/// Everything here, and the tasks that come of it, are under the agent's span, which gives their log lines its name.
+async fn begin(
+    config: Config,
+    registry: Arc<dyn Registry>,
+    loader: Arc<dyn Loader>,
+    Traces { tracer, exporter }: Traces,
     stop: CancellationToken,
 ) -> Result<Agent, StartError> {
     config.check()?;
@@ -202,15 +228,21 @@ pub async fn start_with(
     };
     let (lease, seen) = (Lease::default(), Arc::new(Seen::default()));
     let identity = Arc::new(Identity::new(config.id.clone(), incarnation, config.cluster_key.clone()));
-    let around = Arc::new(Surroundings { loader, lease: lease.clone(), seen: seen.clone() });
+    let around = Arc::new(Surroundings {
+        loader,
+        lease: lease.clone(),
+        seen: seen.clone(),
+        tracer: tracer.clone(),
+    });
     let (desk, desk_handle) = Desk::new(identity, config.orphan_timeout, around);
 
     let closing = CancellationToken::new();
     let mut parts: JoinSet<Result<(), AgentError>> = JoinSet::new();
-    parts.spawn(async move {
+    let served = async move {
         desk.serve().await;
         Ok(())
-    });
+    };
+    parts.spawn(served.in_current_span());
     let service = AgentService::new(member.clone(), desk_handle.clone(), closing.clone());
     let health = serve_grpc(&mut parts, grpc, service, config.tls.clone(), closing.clone()).await?;
     if let Some((listener, _)) = metrics {
@@ -220,20 +252,22 @@ pub async fn start_with(
             census,
             desk: desk_handle.clone(),
             lease: lease.clone(),
+            tracer,
         }));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let closed = closing.clone().cancelled_owned();
-        parts.spawn(async move {
+        let served = async move {
             axum::serve(listener, service).with_graceful_shutdown(closed).await.map_err(AgentError::Metrics)
-        });
+        };
+        parts.spawn(served.in_current_span());
     }
     info!(agent_id = %config.id, %incarnation, grpc = %grpc_address, metrics = metrics_address.map(tracing::field::display), "the agent listens");
 
     let leave_registry = CancellationToken::new();
     let (joined, mut has_joined) = watch::channel(false);
     let census = desk_handle.census();
-    let mut presence =
-        tokio::spawn(presence::keep(registry, member, census, lease, joined, leave_registry.clone()));
+    let kept = presence::keep(registry, member, census, lease, joined, leave_registry.clone());
+    let mut presence = tokio::spawn(kept.in_current_span());
     // Dropping a wait loses nothing. A presence that fails drops its end of `joined`: that is not joining.
     tokio::select! {
         ended = &mut presence => if let Ok(Err(error)) = ended {
@@ -242,8 +276,9 @@ pub async fn start_with(
         Ok(_) = has_joined.wait_for(|joined| *joined) => {}
         () = tokio::time::sleep(JOIN_WAIT) => warn!("the registry does not answer yet; the agent joins when it does"),
     }
-    let serving = Serving { parts, presence, desk: desk_handle, health, leave_registry, seen, closing };
-    let task = tokio::spawn(serving.until(stop));
+    let serving =
+        Serving { parts, presence, desk: desk_handle, health, leave_registry, seen, exporter, closing };
+    let task = tokio::spawn(serving.until(stop).in_current_span());
     Ok(Agent { grpc_address, metrics_address, incarnation, task })
 }
 
@@ -288,7 +323,7 @@ async fn serve_grpc(
         .add_service(health_service)
         .add_service(reflection)
         .add_service(AgentServer::new(service).max_decoding_message_size(PREPARE_BYTES_MAX));
-    parts.spawn(async move {
+    let serving = async move {
         let closed = closing.clone().cancelled_owned();
         let served = match tls {
             None => {
@@ -302,7 +337,8 @@ async fn serve_grpc(
             }
         };
         served.map_err(AgentError::from)
-    });
+    };
+    parts.spawn(serving.in_current_span());
     Ok(health)
 }
 
@@ -314,6 +350,7 @@ struct Serving {
     health: tonic_health::server::HealthReporter,
     leave_registry: CancellationToken,
     seen: Arc<Seen>,
+    exporter: Option<Exporter>,
     closing: CancellationToken,
 }
 
@@ -362,6 +399,9 @@ impl Serving {
         let closed = async { while self.parts.join_next().await.is_some() {} };
         if timeout(CLOSE_WAIT, closed).await.is_err() {
             warn!("some connections were still open at the end");
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.finish().await;
         }
         info!("the agent has ended");
         result

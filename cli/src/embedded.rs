@@ -18,6 +18,8 @@ use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::plan::document;
 use volcanion_common::registry::local::LocalRegistry;
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::telemetry::trace::Collector;
+use volcanion_common::units::Share;
 use volcanion_common::view::RunView;
 use volcanion_master::Master;
 use volcanion_master::run::table::{MasterError, RunEvent, RunEventKind, Runs};
@@ -26,13 +28,16 @@ use crate::args::PacingArgs;
 use crate::cluster::{Cluster, Update};
 use crate::exit::Failure;
 
-/// How large the cluster is.
-#[derive(Clone, Copy, Debug)]
+/// How large the cluster is, and where its spans go.
+#[derive(Clone, Debug)]
 pub struct Size {
     pub agents: u32,
     /// Load cores of each agent; all, shared among the agents, where absent.
     pub cores: Option<u32>,
     pub pacing: PacingArgs,
+    pub collector: Option<Collector>,
+    /// Which share of the requests of a plan that says none is traced.
+    pub trace_sample: Share,
 }
 
 /// A cluster in this process.
@@ -71,6 +76,7 @@ impl Embedded {
                 has_credentials: true,
                 files: files.map(Path::to_owned),
                 secrets: secrets.clone(),
+                collector: size.collector.clone(),
                 pin: size.pacing.pin,
                 busy_poll: size.pacing.busy_poll,
                 quantum: size.pacing.quantum.unwrap_or(defaults.quantum),
@@ -79,7 +85,12 @@ impl Embedded {
             let agent = volcanion_agent::start(config, registry.clone(), stop_agents.clone());
             agents.push(agent.await.map_err(Failure::could_not_run)?);
         }
-        let config = volcanion_master::Config { listen: rest, ..volcanion_master::Config::embedded(key) };
+        let config = volcanion_master::Config {
+            listen: rest,
+            collector: size.collector,
+            trace_sample: size.trace_sample,
+            ..volcanion_master::Config::embedded(key)
+        };
         let master = volcanion_master::start(config, registry, stop_master.clone())
             .await
             .map_err(Failure::could_not_run)?;

@@ -10,6 +10,7 @@ use volcanion_common::net::tls::{self, ClientTls, PemFiles, ServerTls, TlsError}
 use volcanion_common::registry::Registry;
 use volcanion_common::registry::etcd::{EtcdOptions, EtcdRegistry};
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::telemetry::log;
 
 use volcanion_master::access::AdminKey;
 use volcanion_master::access::OidcSettings;
@@ -52,6 +53,8 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
         },
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout.duration(),
+        collector: args.otlp.collector().map_err(Failure::wrong)?,
+        trace_sample: args.trace_sample,
         stop_runs_on_exit: false,
     };
     let registry = registry(&args.etcd).await?;
@@ -64,6 +67,7 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
 pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
     let stop = stop_on_signals()?;
     let id = AgentId(args.id.clone().map_or_else(host_name, Ok)?);
+    log::always("agent_id", &id.0);
     let key = cluster_key(&args.key)?;
     let tls = cluster_files(&args.key).map(ServerTls::for_masters).transpose().map_err(cluster_tls_wrong)?;
     let has_credentials = key.is_some() || tls.is_some();
@@ -82,6 +86,7 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
         orphan_timeout: args.orphan_timeout,
         files: args.files.clone(),
         secrets: args.secrets.sources(),
+        collector: args.otlp.collector().map_err(Failure::wrong)?,
         pin: args.pacing.pin,
         busy_poll: args.pacing.busy_poll,
         quantum: args.pacing.quantum.unwrap_or(defaults.quantum),

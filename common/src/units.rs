@@ -1,10 +1,14 @@
-//! Quantities as types: durations and run time in microseconds, rates as exact fractions.
+//! Quantities as types: durations and run time in microseconds, rates and shares as exact fractions.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+mod share;
+
+pub use share::Share;
 
 /// A duration in whole microseconds. Written as text with a unit: `250ms`, `10s`, `1m30s`, `2h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,7 +24,7 @@ pub struct RunTime(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rate(u64);
 
-/// Why a text is not a duration or a rate; says what would be.
+/// Why a text is not a duration, a rate or a share; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(String);
@@ -248,6 +252,7 @@ macro_rules! serde_as_text {
 }
 serde_as_text!(Micros);
 serde_as_text!(Rate);
+serde_as_text!(Share);
 
 #[cfg(test)]
 mod tests {

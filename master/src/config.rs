@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use volcanion_common::net::tls::{ClientTls, ServerTls};
 use volcanion_common::session::seal::ClusterKey;
-use volcanion_common::units::{Micros, Rate};
+use volcanion_common::telemetry::trace::Collector;
+use volcanion_common::units::{Micros, Rate, Share};
 
 use crate::access::{AdminKey, OidcSettings};
 use crate::expose::rest::Public;
@@ -52,6 +53,10 @@ pub struct Config {
     pub allow_unauthenticated: bool,
     /// How long the agents of this cluster go on without a master: said when a master leaves runs behind.
     pub orphan_timeout: Duration,
+    /// Where spans go; `None`: there are none.
+    pub collector: Option<Collector>,
+    /// Which share of the requests of a plan that says none carries a `traceparent`.
+    pub trace_sample: Share,
     /// On exit stop the runs that are going, instead of leaving them to the next master. Always so where the store is gone with the process.
     pub stop_runs_on_exit: bool,
 }
@@ -77,6 +82,8 @@ impl Config {
             public: Public::default(),
             allow_unauthenticated: false,
             orphan_timeout: Duration::from_secs(30),
+            collector: None,
+            trace_sample: Share::NONE,
             stop_runs_on_exit: true,
         }
     }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::Epoch;
 use volcanion_common::registry::{Candidacy, Candidate, Registry, Standing};
+use volcanion_common::telemetry::trace::Tracer;
 
 use crate::StartError;
 use crate::config::Config;
@@ -42,6 +43,7 @@ pub(crate) struct World {
     pub(crate) agents: Agents,
     pub(crate) dialer: Dialer,
     pub(crate) config: Arc<Config>,
+    pub(crate) tracer: Tracer,
     /// Cancelled when this master is to end.
     pub(crate) stop: CancellationToken,
 }
@@ -111,7 +113,7 @@ impl Campaigner {
         candidate: Candidate,
     ) -> Result<(Self, Office), StartError> {
         let candidacy = registry.campaign(candidate.clone()).await?;
-        let World { store, agents, dialer, config, stop } = world.clone();
+        let World { store, agents, dialer, config, stop, .. } = world.clone();
         let standby = Runs::standing_by(store, agents, dialer, config, stop);
         let tenure = watch::Sender::new(Tenure { runs: standby.clone(), leader: Leader::Nobody });
         let office = Office { tenure: tenure.subscribe() };
@@ -253,10 +255,10 @@ impl Campaigner {
 
     /// Raises the epoch and takes up what the last master left. Reads of the new term are answered while it does.
     async fn take_office(&mut self) -> Result<(), StoreError> {
-        let World { store, agents, dialer, config, stop } = self.world.clone();
+        let World { store, agents, dialer, config, tracer, stop } = self.world.clone();
         let epoch = store.raise_epoch().await?;
         tracing::info!(epoch = epoch.0, "this master leads");
-        let term = Runs::new(store, agents, dialer, config, epoch, stop);
+        let term = Runs::new(store, agents, dialer, config, tracer, epoch, stop);
         self.tenure.send_replace(Tenure { runs: term.clone(), leader: Leader::Here });
         self.term = Some(term.clone());
         let taken = take_over::take_over(&term).await;

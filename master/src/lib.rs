@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use volcanion_common::net::listen::{self, ListenError};
 use volcanion_common::registry::{Candidate, Registry, RegistryError};
+use volcanion_common::telemetry::trace::{Exporter, Tracer};
 use volcanion_common::units::Micros;
 
 use access::Access;
@@ -49,6 +50,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often old changes are looked for, and how long a step of forgetting rests.
 const FORGET_CHANGES_EVERY: Duration = Duration::from_secs(3_600);
 const FORGET_CHANGES_PAUSE: Duration = Duration::from_millis(100);
+/// What spans say that they are of.
+const SERVICE: &str = "volcanion-master";
 /// The flag with which REST asks for keys.
 const KEY_FLAG: &str = "--admin-key-file";
 /// The flag that lets REST listen beyond loopback without credentials.
@@ -144,12 +147,14 @@ pub async fn start(
     let agents = Agents::watch(&*registry).await?;
     let access = Access::new(Arc::clone(&store), config.admin_key.clone()).with_oidc(config.oidc.clone());
     let audit = access.trail(stop.clone());
+    let (tracer, exporter) = Tracer::start(config.collector.as_ref(), SERVICE, &candidate.id);
     let config = Arc::new(config);
     let world = World {
         store: Arc::clone(&store),
         agents: agents.clone(),
         dialer: Dialer::new(config.cluster_tls.clone()),
         config: Arc::clone(&config),
+        tracer: tracer.clone(),
         stop: stop.clone(),
     };
     let dialer = world.dialer.clone();
@@ -173,10 +178,11 @@ pub async fn start(
             office.clone(),
             access.clone(),
             audit,
+            tracer,
             stop.clone(),
         ));
     }
-    let task = tokio::spawn(supervise(campaign, tasks, stop));
+    let task = tokio::spawn(supervise(campaign, tasks, exporter, stop));
     Ok(Master { office, access, rest_address, task })
 }
 
@@ -186,7 +192,12 @@ async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener, Start
 }
 
 /// Waits for the end, or for a task that broke, and brings everything to its end.
-async fn supervise(mut campaign: JoinSet<()>, mut tasks: JoinSet<()>, stop: CancellationToken) {
+async fn supervise(
+    mut campaign: JoinSet<()>,
+    mut tasks: JoinSet<()>,
+    exporter: Option<Exporter>,
+    stop: CancellationToken,
+) {
     let _ends_all = stop.clone().drop_guard();
     loop {
         tokio::select! {
@@ -205,6 +216,9 @@ async fn supervise(mut campaign: JoinSet<()>, mut tasks: JoinSet<()>, stop: Canc
     };
     if tokio::time::timeout(REST_END_TIMEOUT, rest).await.is_err() {
         tracing::warn!("some clients were still being answered; their connections are cut");
+    }
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
     }
     tracing::info!("the master has ended");
 }
@@ -230,6 +244,7 @@ async fn serve(
     office: Office,
     access: Access,
     audit: Audit,
+    tracer: Tracer,
     stop: CancellationToken,
 ) {
     let address = match listener.local_addr() {
@@ -243,6 +258,7 @@ async fn serve(
         is_tls: config.rest_tls.is_some(),
         leaders_tls: config.leaders_tls.clone(),
         cluster_key: config.cluster_key.clone(),
+        tracer,
     };
     let router = expose::rest::router(RestState::new(office, access, audit, options, address, stop.clone()));
     expose::serve::serve(listener, config.rest_tls.clone(), router, stop).await;

@@ -137,6 +137,7 @@ impl Store {
                 members: stored.members.clone(),
                 key: key.clone(),
                 seed: stored.seed,
+                trace: None,
             },
             status: stored.status,
             stop_reason: stored.stop_reason,

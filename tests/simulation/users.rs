@@ -48,7 +48,8 @@ impl World {
         let run = RunId(Uuid::from_u128(u128::from(self.chance.next())));
         let plan = plans::draw(&mut self.chance);
         tell!(self, "{run} is asked of m{master} with {} agents: {}", members.len(), plans::words(&plan));
-        let new = NewRun { run, epoch, plan, members, key: self.key.clone(), seed: self.chance.next() };
+        let seed = self.chance.next();
+        let new = NewRun { run, epoch, plan, members, key: self.key.clone(), seed, trace: None };
         self.submit(master, epoch.0, run, Write::Insert(new));
         if left > 1 {
             let later_ns = self.chance.about_ms(3_000);

@@ -32,6 +32,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::Span;
 use volcanion_common::delta::Delta;
 use volcanion_common::session::Move;
 use volcanion_common::shard::ScenarioShare;
@@ -155,7 +156,8 @@ impl Drop for Owner {
     }
 }
 
-/// Makes the cores of a program ready: threads, runtimes, VUs that are there from the start. Blocks for some milliseconds.
+/// Makes the cores of a program ready: threads, runtimes, VUs that are there from the start. Blocks for some milliseconds. What the threads log
+/// carries the fields of the caller's span.
 ///
 /// # Errors
 /// The system gives no thread, or no runtime.
@@ -187,7 +189,10 @@ pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<Prepar
             messages: messages.clone(),
             spares: own_spares,
         };
-        let thread = thread::Builder::new().name(format!("load-{core}")).spawn(move || core::run(setup));
+        let span = Span::current();
+        let thread = thread::Builder::new()
+            .name(format!("load-{core}"))
+            .spawn(move || span.in_scope(|| core::run(setup)));
         threads.push(thread.map_err(|source| EngineError::Thread { core, source })?);
         spares.push(spare);
     }
@@ -197,7 +202,10 @@ pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<Prepar
     let joins = program.joins();
     let interval = Micros(program.interval.0.max(1));
     let collector = Collector::new(&program, inbox, spares, threads, steering, sender);
-    let thread = thread::Builder::new().name("load-fold".to_owned()).spawn(move || collector.run());
+    let span = Span::current();
+    let thread = thread::Builder::new()
+        .name("load-fold".to_owned())
+        .spawn(move || span.in_scope(|| collector.run()));
     thread.map_err(|source| EngineError::Thread { core: cores, source })?;
     Ok(PreparedEngine { handle, events, cores: cores as u32, joins, interval })
 }

@@ -56,6 +56,7 @@ pub fn program(target: SocketAddr, scenario: Scenario) -> Program {
         connections: Connections::PerVu,
         redirects: 0,
         cookies: false,
+        trace: None,
         network: Network::new(&HttpOptions::default(), &targets, 0)
             .expect("the defaults can be used anywhere"),
         targets,

@@ -13,6 +13,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tokio::sync::watch;
 use volcanion_common::telemetry::prometheus;
+use volcanion_common::telemetry::trace::{self, Tracer};
 
 use crate::session::desk::{Census, DeskHandle};
 use crate::session::lease::Lease;
@@ -28,6 +29,8 @@ pub struct Sources {
     pub desk: DeskHandle,
     /// Whether the registry has the agent.
     pub lease: Lease,
+    /// Counts its spans.
+    pub tracer: Tracer,
 }
 
 /// `/metrics`, `/livez`, `/readyz`, `/health`, and `POST /drain` from this machine. To be served with its clients' addresses.
@@ -42,6 +45,7 @@ pub fn router(sources: Arc<Sources>) -> Router {
 }
 
 async fn metrics_page(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
-    let families = metrics::families(&sources.seen, &sources.census.borrow());
+    let mut families = metrics::families(&sources.seen, &sources.census.borrow());
+    families.extend(trace::family("volcanion_agent_trace_spans_total", &sources.tracer));
     ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::encode(families))
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use http::Method;
 use url::Url;
+use volcanion_common::telemetry::trace::TRACEPARENT;
 
 /// A request, ready to go out.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct Message {
     pub http1_head_bytes: usize,
     /// The `cookie` line in `http1`; where there is none, the empty place where one belongs.
     pub http1_cookie: Range<usize>,
+    /// Whether it has a `traceparent` of its own, which stays.
+    pub has_traceparent: bool,
     /// The answer has no body, whatever its head says.
     pub is_head: bool,
     /// May be sent again where nothing of an answer came (RFC 9110 9.2.2).
@@ -166,6 +169,7 @@ impl Message {
         http1.shrink_to_fit();
         Self {
             origin,
+            has_traceparent: given(&headers, TRACEPARENT),
             is_head: method == Method::HEAD,
             is_idempotent: method.is_idempotent(),
             method,

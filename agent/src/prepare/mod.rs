@@ -22,7 +22,8 @@ use rustls_pki_types::ServerName;
 pub use volcanion_common::net::allow::{AllowError, AllowList, AllowRule, TargetPolicy};
 use volcanion_common::plan::{self, Connections, Executor, HttpVersion, OnAgentLoss, Plan};
 use volcanion_common::shard::{ScenarioShare, Shard};
-use volcanion_common::units::Micros;
+use volcanion_common::telemetry::trace::{TraceContext, Tracer};
+use volcanion_common::units::{Micros, Share};
 
 pub use files::{CONNECTIONS_PER_VU_MAX, Taken};
 pub use message::Message;
@@ -64,10 +65,23 @@ pub struct Program {
     pub targets: TargetPolicy,
     /// How connections are made.
     pub network: Network,
+    /// Present where some requests are to say to the target that they are part of a trace.
+    pub trace: Option<RequestTrace>,
     /// Present where a step speaks TLS, or a redirect may lead to it.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Among the agent's open files, held as long as the program is.
     pub(crate) room: Option<files::Room>,
+}
+
+/// Which requests are part of a trace, and where their spans go.
+#[derive(Clone, Debug)]
+pub struct RequestTrace {
+    /// What they are part of.
+    pub parent: TraceContext,
+    /// How many of them; more than none.
+    pub sample: Share,
+    /// Takes a span for each.
+    pub tracer: Tracer,
 }
 
 /// One scenario, as the cores run it.
@@ -177,6 +191,8 @@ pub struct PrepareSettings {
     pub secrets: SecretSources,
     /// The connections of the agent's runs, which the limit on open files is to hold together.
     pub taken: Taken,
+    /// Takes the spans of requests that are part of a trace.
+    pub tracer: Tracer,
 }
 
 /// Why the agent cannot do its part of a run.
@@ -241,6 +257,7 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
         cookies: plan.http.cookies,
         targets,
         network,
+        trace: request_trace(shard, &settings.tracer),
         tls,
         room: None,
     };
@@ -248,6 +265,13 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
     ports::check(&program, &demand)?;
     program.room = Some(files::make_room(&settings.taken, demand.most)?);
     Ok(program)
+}
+
+/// What the plan, or the master, wants traced is traced, whether whoever asked for the run keeps his trace or not.
+fn request_trace(shard: &Shard, tracer: &Tracer) -> Option<RequestTrace> {
+    let trace = shard.trace.filter(|trace| !trace.sample.is_none())?;
+    let parent = TraceContext { is_sampled: true, ..trace.parent };
+    Some(RequestTrace { parent, sample: trace.sample, tracer: tracer.clone() })
 }
 
 /// A number that tells the agents of a run apart: each owns other lanes.

@@ -39,6 +39,7 @@ pub(crate) fn plan(target: Option<&str>, requests: Vec<RequestStep>) -> Plan {
         elastic: false,
         on_agent_loss: Default::default(),
         success_status: vec![(200, 399)],
+        trace_sample: None,
         interval: Micros::from_secs(1),
         scenarios: vec![PlanScenario {
             name: "default".to_owned(),
@@ -63,6 +64,7 @@ pub(crate) fn shard(scenarios: usize) -> Shard {
         scenarios: vec![ScenarioShare { lanes: 1, owned: vec![0] }; scenarios],
         first_vu: 0,
         ready_for: Vec::new(),
+        trace: None,
     }
 }
 

@@ -1,9 +1,11 @@
 //! One attempt while it goes: what is known of it at any moment, so that it can be told whole even if it is cut off.
 
 use volcanion_common::series::{ErrorKind, Outcome};
+use volcanion_common::telemetry::trace::SpanId;
 
 use super::clock::span_us;
 use super::sample::{Failure, PhaseTimes, Sample};
+use super::traced::Traced;
 
 /// An attempt under way; instants as in [`Sample`], 0 where it has not come so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,9 +32,18 @@ pub struct Attempt {
     pub bytes_received: u64,
     /// Of connecting.
     pub phases: PhaseTimes,
+    /// Which span of a trace it is, where it is one.
+    pub span: Option<SpanId>,
 }
 
 impl Attempt {
+    /// Draws whether it is part of a trace; gives what it then says to the target, else nothing.
+    #[inline]
+    pub fn drawn(&mut self, traced: &Traced) -> Vec<u8> {
+        self.span = traced.draw();
+        self.span.map_or_else(Vec::new, |span| traced.traceparent(span))
+    }
+
     /// A request is going out at this instant.
     pub fn sending(&mut self, now_ns: u64) {
         self.resent_ns = now_ns;

@@ -25,6 +25,7 @@ pub mod sample;
 mod server;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod trail;
 
 use std::cell::{OnceCell, RefCell};
@@ -49,6 +50,7 @@ use http2::session::{Seat, Session};
 pub use kept::Kept;
 pub use sample::{Failure, PhaseTimes, Sample, detail};
 use server::{Server, Servers};
+use traced::Traced;
 use trail::{Hop, Trail};
 
 /// How much is read at once. One buffer serves all connections of a core.
@@ -67,6 +69,8 @@ pub struct CoreClient {
     is_shared: bool,
     /// The steps' requests as HTTP/2 has them, made when they are first sent so.
     forms: Vec<OnceCell<Rc<Form>>>,
+    /// Present where some requests are part of a trace.
+    traced: Option<Traced>,
 }
 
 impl CoreClient {
@@ -91,6 +95,7 @@ impl CoreClient {
             servers: Servers::new(&program.origins, shared),
             is_shared: shared.is_some(),
             forms: program.steps.iter().map(|_| OnceCell::new()).collect(),
+            traced: program.trace.clone().map(Traced::new),
             program,
         })
     }
@@ -102,6 +107,14 @@ impl CoreClient {
 
     fn dialler(&self) -> &Dialler {
         &self.dialler
+    }
+
+    /// An attempt is over; tells of it where it was part of a trace.
+    #[inline]
+    fn tell_span(&self, attempt: &Attempt, sample: &Sample) {
+        if let (Some(span), Some(traced)) = (attempt.span, &self.traced) {
+            traced.tell(span, &self.program.steps[sample.step as usize], sample);
+        }
     }
 
     /// A request as HTTP/2 has it.
@@ -128,6 +141,8 @@ pub struct Outgoing<'a> {
     pub message: &'a Message,
     /// What `cookie` is to say instead of what the message has; empty: as it has it.
     pub cookie: &'a [u8],
+    /// What `traceparent` says; empty: it is not sent.
+    pub traceparent: &'a [u8],
     /// The step whose own request the message is, for its HTTP/2 form; `None`: it was put together just now.
     pub step: Option<u32>,
 }
@@ -223,14 +238,19 @@ impl VuClient {
             Some(trail) if program.cookies => trail.cookie(message),
             _ => Vec::new(),
         };
+        let traceparent = match &core.traced {
+            Some(traced) if !message.has_traceparent => self.attempt.drawn(traced),
+            _ => Vec::new(),
+        };
         let mut kept = Kept::new(hop < program.redirects, program.cookies);
-        let outgoing = Outgoing { message, cookie: &cookie, step };
+        let outgoing = Outgoing { message, cookie: &cookie, traceparent: &traceparent, step };
         let answer = self.exchange(core, outgoing, &mut kept).await;
         let mut sample = match answer {
             Ok(status) => self.attempt.answered(status, program.success.holds(status)),
             Err(failure) => self.attempt.failed(failure),
         };
         self.is_untold = false;
+        core.tell_span(&self.attempt, &sample);
         if kept.has_any() {
             sample.leads_on = self.keep_trail(core, message, answer.ok(), &kept, hop);
         }
@@ -259,7 +279,9 @@ impl VuClient {
 
     /// The attempt whose sample was lost because its [`VuClient::step`] was dropped before its end; nothing where none was.
     pub fn interrupted(&mut self) -> Option<Sample> {
-        std::mem::take(&mut self.is_untold).then(|| self.attempt.interrupted(now_ns()))
+        let sample = std::mem::take(&mut self.is_untold).then(|| self.attempt.interrupted(now_ns()))?;
+        self.core.tell_span(&self.attempt, &sample);
+        Some(sample)
     }
 
     /// Closes all its connections; the next step makes new ones.
@@ -359,7 +381,7 @@ impl VuClient {
     ) -> Result<Answer, (Failure, Resend)> {
         let Self { attempt, deadline, .. } = self;
         let message = outgoing.message;
-        let mut exchange = Exchange::new(connection, message, outgoing.cookie, kept, &core.buffer);
+        let mut exchange = Exchange::new(connection, &outgoing, kept, &core.buffer);
         let answer = poll_fn(|cx| exchange.poll(cx, attempt, deadline)).await;
         answer.map_err(|failure| {
             let is_lost = failure.kind == ErrorKind::Reset && attempt.bytes_received == 0;

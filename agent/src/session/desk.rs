@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
-use tracing::{info, warn};
+use tracing::{Instrument, error_span, info, warn};
 use volcanion_common::ids::{Epoch, RunId};
 use volcanion_common::session::Hello;
 use volcanion_common::session::command::Purpose;
@@ -61,6 +61,7 @@ enum Visit {
         hello: Hello,
         orders: Box<Streaming<pb::Order>>,
         reports: ReportSender,
+        request_id: Option<String>,
     },
     Command {
         purpose: Purpose,
@@ -88,10 +89,16 @@ pub struct Desk {
 }
 
 impl DeskHandle {
-    /// Brings a stream whose first order is read.
-    pub async fn open(&self, hello: Hello, orders: Box<Streaming<pb::Order>>, reports: ReportSender) {
+    /// Brings a stream whose first order is read; `request_id` is that of the request which the run began with, for the log.
+    pub async fn open(
+        &self,
+        hello: Hello,
+        orders: Box<Streaming<pb::Order>>,
+        reports: ReportSender,
+        request_id: Option<String>,
+    ) {
         // Without a desk the agent is gone, and the dropped stream says so.
-        let _ = self.inbox.send(Visit::Open { hello, orders, reports }).await;
+        let _ = self.inbox.send(Visit::Open { hello, orders, reports, request_id }).await;
     }
 
     /// Brings an order from outside of the runs' streams; gives how many runs there were when it was obeyed.
@@ -160,7 +167,9 @@ impl Desk {
         loop {
             tokio::select! {
                 visit = self.inbox.recv() => match visit {
-                    Some(Visit::Open { hello, orders, reports }) => self.open(hello, orders, reports).await,
+                    Some(Visit::Open { hello, orders, reports, request_id }) => {
+                        self.open(hello, orders, reports, request_id.as_deref()).await;
+                    }
                     Some(Visit::Command { purpose, sealed_order, seal, answer }) => {
                         // Who has hung up meanwhile asks again.
                         let _ = answer.send(self.command(purpose, &sealed_order, &seal).await);
@@ -181,9 +190,15 @@ impl Desk {
         }
     }
 
-    async fn open(&mut self, hello: Hello, orders: Box<Streaming<pb::Order>>, reports: ReportSender) {
+    async fn open(
+        &mut self,
+        hello: Hello,
+        orders: Box<Streaming<pb::Order>>,
+        reports: ReportSender,
+        request_id: Option<&str>,
+    ) {
         if let Err(refusal) = self.admit(&hello) {
-            info!(run_id = %hello.run, epoch = %hello.epoch, code = refusal.code(), reason = %refusal, "a stream was refused");
+            info!(run_id = %hello.run, request_id, epoch = %hello.epoch, code = refusal.code(), reason = %refusal, "a stream was refused");
             // Nothing was said on the stream yet, so there is room.
             let _ = reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
             return;
@@ -191,7 +206,7 @@ impl Desk {
         self.epochs
             .send_if_modified(|epoch| std::mem::replace(epoch, self.fence.highest()) != self.fence.highest());
         let run = hello.run;
-        let sender = self.runs.get(&run).cloned().unwrap_or_else(|| self.begin(run));
+        let sender = self.runs.get(&run).cloned().unwrap_or_else(|| self.begin(run, request_id));
         if let Err(mpsc::error::SendError(RunMessage::Open { reports, .. })) =
             sender.send(RunMessage::Open { hello, orders, reports }).await
         {
@@ -211,7 +226,7 @@ impl Desk {
         }
     }
 
-    fn begin(&mut self, run: RunId) -> mpsc::Sender<RunMessage> {
+    fn begin(&mut self, run: RunId, request_id: Option<&str>) -> mpsc::Sender<RunMessage> {
         let identity = self.identity.clone();
         let machine = match self.fence.tombstone(run) {
             Some(Tombstone::Durable { last_seq }) => {
@@ -221,7 +236,10 @@ impl Desk {
         };
         let (sender, inbox) = mpsc::channel(RUN_INBOX);
         let (around, epochs) = (self.around.clone(), self.epochs.subscribe());
-        self.tasks.spawn(async move { (run, drive(run, machine, around, inbox, epochs).await) });
+        // Whatever is logged of the run carries these.
+        let span = error_span!("run", run_id = %run, request_id);
+        let driven = async move { (run, drive(run, machine, around, inbox, epochs).await) };
+        self.tasks.spawn(driven.instrument(span));
         self.runs.insert(run, sender.clone());
         self.census.send_modify(|census| census.runs.push(run));
         sender

@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
 use volcanion_common::ids::{Epoch, RunId};
 use volcanion_common::session::{Hello, Order, Report};
 use volcanion_common::shard::Shard;
+use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::units::Micros;
 use volcanion_proto::v1 as pb;
 
@@ -23,6 +24,7 @@ use super::lease::Lease;
 use super::load::{Fault, Load, LoadEvent, Loader, Running};
 use super::machine::{Action, Event, Machine, Now, StreamId};
 use super::performance::Performance;
+use super::spans::RunSpans;
 use crate::expose::seen::Seen;
 use crate::send::clock::now_ns;
 
@@ -63,6 +65,8 @@ pub struct Surroundings {
     pub lease: Lease,
     /// What the agent's metrics show.
     pub seen: Arc<Seen>,
+    /// Takes the spans of its runs.
+    pub tracer: Tracer,
 }
 
 /// What a compilation gives.
@@ -94,6 +98,7 @@ struct Driver {
     compiled: Option<Box<dyn Load>>,
     running: Option<Running>,
     performance: Performance,
+    spans: RunSpans,
     /// Set once the run is forgotten.
     end: Option<Option<Tombstone>>,
 }
@@ -120,6 +125,7 @@ pub async fn drive(
     let mut driver = Driver {
         run,
         machine,
+        spans: RunSpans::new(run, around.tracer.clone()),
         around,
         candidate: None,
         stream: None,
@@ -208,6 +214,9 @@ impl Driver {
             Turn::Order(order) => self.on_order(order),
             Turn::Load(event) => self.on_load(event),
             Turn::Compiled(Compiled { attempt, result }) => {
+                if attempt == self.attempt {
+                    self.spans.prepared(result.is_ok());
+                }
                 let result = result.map(|load| {
                     let cores = load.cores();
                     if attempt == self.attempt {
@@ -250,6 +259,7 @@ impl Driver {
         let event = event.unwrap_or_else(|| LoadEvent::Failed("the engine ended without a word".to_owned()));
         match &event {
             LoadEvent::Started { monotonic_ns } => {
+                self.spans.load();
                 info!(run_id = %self.run, monotonic_ns, "load has started");
             }
             LoadEvent::Delta(delta) => {
@@ -263,6 +273,7 @@ impl Driver {
             LoadEvent::Failed(message) => warn!(run_id = %self.run, error = message, "the engine failed"),
         }
         if matches!(event, LoadEvent::Finished | LoadEvent::Failed(_)) {
+            self.spans.finish(matches!(event, LoadEvent::Finished));
             self.running = None;
             self.performance.flush();
         }
@@ -302,7 +313,7 @@ impl Driver {
                 }
                 Action::Adjust(adjustment) => {
                     let (change, from_ms) = (adjustment.change, adjustment.from.as_millis_f64());
-                    info!(run_id = %self.run, change.number, change.scenario, level = %change.level, from_ms, "the level changes");
+                    info!(run_id = %self.run, change.number, change.scenario, to = %change.level, from_ms, "the level changes");
                     if let Some(running) = &self.running {
                         running.control.adjust(adjustment);
                     }
@@ -333,11 +344,13 @@ impl Driver {
         }
     }
 
-    fn compile(&mut self, attempt: u32, shard: Box<Shard>) {
+    fn compile(&mut self, attempt: u32, mut shard: Box<Shard>) {
         self.attempt = attempt;
         self.compiled = None;
-        let around = self.around.clone();
+        self.spans.prepare(&mut shard);
+        let (around, span) = (self.around.clone(), Span::current());
         self.compilations.spawn_blocking(move || {
+            let _in_run = span.enter();
             let result = around.loader.prepare(&shard);
             if let Err(fault) = &result {
                 warn!(run_id = %shard.run, code = fault.code, error = fault.message, "the shard cannot be carried");
@@ -348,6 +361,7 @@ impl Driver {
 
     fn start(&mut self, at_ns: u64) -> Option<Fault> {
         let load = self.compiled.take()?;
+        self.spans.start();
         match load.start(at_ns) {
             Ok(running) => {
                 self.running = Some(running);

@@ -340,6 +340,7 @@ mod tests {
             scenarios: Vec::new(),
             first_vu: 0,
             ready_for: Vec::new(),
+            trace: None,
         };
         let open = |shard: &Shard, now_unix_ms| {
             let bytes = serde_json::to_vec(shard).unwrap();

@@ -12,3 +12,4 @@ pub mod load;
 pub mod machine;
 mod performance;
 pub mod service;
+pub mod spans;

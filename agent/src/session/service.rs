@@ -9,11 +9,13 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use volcanion_common::registry::Member;
 use volcanion_common::session::command::Purpose;
 use volcanion_common::session::{Hello, Order};
+use volcanion_common::telemetry::request_id::{REQUEST_ID, is_request_id};
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_server::Agent;
 
@@ -56,12 +58,13 @@ impl Agent for AgentService {
         }
         let (reports, receiver) = mpsc::channel(REPORTS);
         let (desk, stop) = (self.desk.clone(), self.stop.clone());
+        let request_id = request_id(request.metadata());
         // The answer's head goes out at once, so that a leader may wait for it before it says hello.
         self.newcomers.spawn(async move {
             // Losing a half-read hello is right: the stream ends with it.
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = welcome(request.into_inner(), reports, desk) => {}
+                () = welcome(request.into_inner(), reports, desk, request_id) => {}
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -104,9 +107,20 @@ impl Agent for AgentService {
     }
 }
 
-async fn welcome(mut orders: Streaming<pb::Order>, reports: ReportSender, desk: DeskHandle) {
+/// The id of the REST request that the run began with, where the master says one that may stand in a log.
+fn request_id(metadata: &MetadataMap) -> Option<String> {
+    let id = metadata.get(REQUEST_ID)?.to_str().ok()?;
+    is_request_id(id).then(|| id.to_owned())
+}
+
+async fn welcome(
+    mut orders: Streaming<pb::Order>,
+    reports: ReportSender,
+    desk: DeskHandle,
+    request_id: Option<String>,
+) {
     match timeout(HELLO_WAIT, hello(&mut orders)).await {
-        Ok(Ok(hello)) => desk.open(hello, Box::new(orders), reports).await,
+        Ok(Ok(hello)) => desk.open(hello, Box::new(orders), reports, request_id).await,
         Ok(Err(status)) => {
             debug!(reason = status.message(), "a stream ended before its hello");
             let _ = reports.try_send(Err(status));

@@ -98,6 +98,7 @@ impl Leader {
             scenarios,
             first_vu: 0,
             ready_for: Vec::new(),
+            trace: None,
         };
         let bytes = serde_json::to_vec(&shard).unwrap();
         let seal = started.key.seal(&bytes);

@@ -8,7 +8,7 @@ use volcanion_agent::Capacity;
 use volcanion_agent::prepare::SecretSources;
 use volcanion_common::units::Micros;
 
-use super::cluster::{EtcdArgs, KeyArgs, TargetsArgs};
+use super::cluster::{EtcdArgs, KeyArgs, OtlpArgs, TargetsArgs};
 use super::value::{capacity, duration, quantum};
 
 #[derive(Debug, Args)]
@@ -50,6 +50,8 @@ pub struct AgentArgs {
     /// How long a run goes on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
 }
 
 /// Where secrets are that plans name by `{{ secret('name') }}`.

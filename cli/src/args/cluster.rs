@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use volcanion_common::net::allow::AllowRule;
+use volcanion_common::telemetry::trace::Collector;
+
+/// The variable by which OpenTelemetry's own programs are told of a collector.
+const OTEL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Where etcd is and how it is spoken to.
 #[derive(Clone, Debug, Args)]
@@ -49,6 +53,32 @@ pub struct KeyArgs {
     /// Listen beyond loopback without credentials: whoever reaches the port can start a load
     #[arg(long, env = "VOLCANION_ALLOW_UNAUTHENTICATED")]
     pub allow_unauthenticated: bool,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OtlpArgs {
+    /// Send spans to this OTLP collector over gRPC, as in http://otel-collector:4317 [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, env = "VOLCANION_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Collector>,
+}
+
+impl OtlpArgs {
+    /// The collector that was given, or the one that OpenTelemetry's own variable names.
+    ///
+    /// # Errors
+    /// That variable names none.
+    pub fn collector(&self) -> Result<Option<Collector>, String> {
+        if self.otlp_endpoint.is_some() {
+            return Ok(self.otlp_endpoint.clone());
+        }
+        match std::env::var(OTEL_ENDPOINT) {
+            Ok(url) if !url.is_empty() => {
+                url.parse().map(Some).map_err(|error| format!("{OTEL_ENDPOINT}: {error}"))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// What may be loaded.

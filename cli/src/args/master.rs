@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use http::HeaderValue;
-use volcanion_common::units::{Micros, Rate};
+use volcanion_common::units::{Micros, Rate, Share};
 use volcanion_common::view::Role;
 
-use super::cluster::{EtcdArgs, KeyArgs, TargetsArgs};
-use super::value::{RateLimit, duration, oidc_role, origin, rate, rate_limit};
+use super::cluster::{EtcdArgs, KeyArgs, OtlpArgs, TargetsArgs};
+use super::value::{RateLimit, duration, oidc_role, origin, rate, rate_limit, share};
 
 #[derive(Debug, Args)]
 pub struct MasterArgs {
@@ -94,6 +94,11 @@ pub struct MasterArgs {
     /// How long agents go on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
+    /// Share of the requests to the target that carries a traceparent, and is spans of the agents, of plans that do not say `trace`: 1%, or 0 to 1
+    #[arg(long, env = "VOLCANION_TRACE_SAMPLE", value_name = "SHARE", default_value = "0%", value_parser = share)]
+    pub trace_sample: Share,
 }
 
 /// What may be answered without a key.

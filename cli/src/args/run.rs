@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use volcanion_common::units::{Micros, Rate};
+use volcanion_common::units::{Micros, Rate, Share};
 
 use super::agent::{PacingArgs, SecretsArgs};
+use super::cluster::OtlpArgs;
 use super::http;
-use super::value::{duration, fraction, rate};
+use super::value::{duration, fraction, rate, share};
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -95,6 +96,11 @@ pub struct RunArgs {
     /// End with code 98 when the run's numbers cannot be vouched for
     #[arg(long, env = "VOLCANION_REQUIRE_VALID")]
     pub require_valid: bool,
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
+    /// Share of the requests to the target that carries a traceparent, and is spans of the agents, unless the plan says `trace`: 1%, or 0 to 1
+    #[arg(long, env = "VOLCANION_TRACE_SAMPLE", value_name = "SHARE", value_parser = share)]
+    pub trace_sample: Option<Share>,
     // Last: its heading in the help holds for all that follows.
     #[command(flatten)]
     pub http: http::HttpArgs,

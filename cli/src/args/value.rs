@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use volcanion_agent::Capacity;
 use volcanion_agent::schedule::pacer::QUANTUM_MAX;
-use volcanion_common::units::{Micros, Rate};
+use volcanion_common::units::{Micros, Rate, Share};
 use volcanion_common::view::Role;
 
 /// A duration; a bare number means seconds, as users of other tools write it.
@@ -41,6 +41,11 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err(format!("`{text}` is not a share; give a number from 0 to 1, such as 0.01")),
     }
+}
+
+/// A share, as plans write it.
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    text.parse().map_err(|error: volcanion_common::units::UnitError| error.to_string())
 }
 
 /// What one client may ask for; nothing: whatever it wants.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use volcanion_agent::prepare::SecretSources;
-use volcanion_common::units::Micros;
+use volcanion_common::units::{Micros, Share};
 
 use super::outcome::{Wishes, tell};
 use crate::args::{DemoArgs, TargetArgs};
@@ -27,7 +27,13 @@ pub async fn demo(args: &DemoArgs) -> Result<Exit, Failure> {
         body_size: 128,
     };
     let target = Target::start(&behaviour, stop.clone()).await.map_err(Failure::could_not_run)?;
-    let size = Size { agents: args.agents, cores: Some(1), pacing: Default::default() };
+    let size = Size {
+        agents: args.agents,
+        cores: Some(1),
+        pacing: Default::default(),
+        collector: None,
+        trace_sample: Share::NONE,
+    };
     let embedded = Embedded::start(size, Some(anywhere), None, &SecretSources::default()).await?;
     let api = embedded.rest_address().map_or(String::new(), |address| format!("http://{address}"));
     eprintln!("A master, {} agents and a target in this process.", args.agents);

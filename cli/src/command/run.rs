@@ -47,7 +47,13 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Failure> {
                     "--pin: several agents of one process would be bound to the same CPUs; leave out --agents",
                 ));
             }
-            let size = Size { agents, cores: args.cores, pacing: args.pacing };
+            let size = Size {
+                agents,
+                cores: args.cores,
+                pacing: args.pacing,
+                collector: args.otlp.collector().map_err(Failure::wrong)?,
+                trace_sample: args.trace_sample.unwrap_or_default(),
+            };
             let embedded = Embedded::start(size, None, files.folder(), &args.secrets.sources()).await?;
             let run = embedded.start(&document).await?;
             let followed = follow(&embedded, run, true).await;
@@ -129,6 +135,8 @@ fn idle_flags(args: &RunArgs) -> Vec<&'static str> {
         ("--quantum", args.pacing.quantum.is_some()),
         ("--files", args.http.files.is_some()),
         ("--secrets", args.secrets.secrets.is_some()),
+        ("--otlp-endpoint", args.otlp.otlp_endpoint.is_some()),
+        ("--trace-sample", args.trace_sample.is_some()),
     ];
     given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
 }
@@ -151,8 +159,10 @@ mod tests {
         };
         assert_eq!(idle("--agents 2 --vus 3"), [""; 0]);
         assert_eq!(
-            idle("--cores 1 --pin --busy-poll --quantum 0us --files . --secrets ."),
-            ["--cores", "--pin", "--busy-poll", "--quantum", "--files", "--secrets"]
+            idle(
+                "--cores 1 --pin --busy-poll --quantum 0us --files . --secrets . --otlp-endpoint http://a:4317 --trace-sample 1%"
+            ),
+            ["--cores", "--pin", "--busy-poll", "--quantum", "--files", "--secrets", "--otlp-endpoint", "--trace-sample"]
         );
     }
 }

@@ -10,7 +10,7 @@ use super::node::{Content, Key, Node, Position, at_index, at_key, excerpt};
 use super::suggest::hint;
 use super::template::Template;
 use crate::problem::Problem;
-use crate::units::{Micros, Rate};
+use crate::units::{Micros, Rate, Share, UnitError};
 
 /// Problems that one answer names at most.
 const PROBLEMS_MAX: usize = 500;
@@ -262,6 +262,16 @@ impl Decoder {
         if let Content::Number { value, .. } = &field.node.content {
             self.wrong(field, format!("{value} has no unit; write {value}/s"));
             return None;
+        }
+        self.parsed(field)
+    }
+
+    /// A share: `1%`, or a number from 0 to 1.
+    pub(crate) fn share(&mut self, field: &Field<'_>) -> Option<Share> {
+        if let Content::Number { value, .. } = &field.node.content {
+            // `1e-6` is a number too.
+            let text = value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
+            return text.parse().map_err(|error: UnitError| self.wrong(field, error.to_string())).ok();
         }
         self.parsed(field)
     }

@@ -36,6 +36,9 @@ pub(super) fn plan(plan: &Plan) -> Value {
     };
     put("on_agent_loss", json!(on_agent_loss));
     put("interval", json!(plan.interval));
+    if let Some(sample) = plan.trace_sample {
+        put("trace", json!({ "sample": sample }));
+    }
     let ranges = plan.success_status.iter().map(|(first, last)| json!(format!("{first}-{last}")));
     put("success_status", ranges.collect());
     let scenarios = plan.scenarios.iter().map(|scenario| (scenario.name.clone(), self::scenario(scenario)));

@@ -27,12 +27,15 @@ pub(crate) const PLAN: Shape = Shape {
         "elastic",
         "on_agent_loss",
         "interval",
+        "trace",
         "success_status",
         "scenarios",
         "thresholds",
     ],
     later: &["data", "setup", "teardown", "checks", "allow_targets"],
 };
+
+pub(crate) const TRACE: Shape = Shape { what: "trace", known: &["sample"], later: &[] };
 
 pub(crate) const HTTP: Shape = Shape {
     what: "http",

@@ -23,7 +23,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
-use crate::units::Micros;
+use crate::units::{Micros, Share};
 pub use executor::{Arrival, Control, Executor, Level, Stage, WhenBusy};
 pub use http::{
     AddressFamily, ClientCertificate, Connections, DnsOptions, DnsRefresh, HttpOptions, HttpVersion, Resolve,
@@ -60,6 +60,8 @@ pub struct Plan {
     pub success_status: Vec<(u16, u16)>,
     /// How often agents report.
     pub interval: Micros,
+    /// Which share of the requests carries a `traceparent`, and is a span; the master's own where absent.
+    pub trace_sample: Option<Share>,
     /// In the order of the document; at least one.
     pub scenarios: Vec<Scenario>,
     /// Judged on merged numbers only.

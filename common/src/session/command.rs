@@ -76,6 +76,7 @@ mod tests {
             scenarios: Vec::new(),
             first_vu: 0,
             ready_for: Vec::new(),
+            trace: None,
         };
         let mut shard = serde_json::to_value(&shard).unwrap();
         assert!(serde_json::from_value::<Command>(shard.clone()).is_err());

@@ -15,6 +15,8 @@ pub mod split;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Epoch, Incarnation, RunId};
+use crate::telemetry::trace::TraceContext;
+use crate::units::Share;
 
 /// An agent's part of a run, as it is sealed and sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,18 @@ pub struct Shard {
     /// For each scenario, how many lanes the agent is to be ready to own; empty, or less than it owns: those. What a joiner, which owns none yet, is judged by.
     #[serde(default)]
     pub ready_for: Vec<u32>,
+    /// The run's place in its trace, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<ShardTrace>,
+}
+
+/// What an agent needs to be part of a run's trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardTrace {
+    /// What the agent's own spans are part of.
+    pub parent: TraceContext,
+    /// Which share of the requests says so to the target.
+    pub sample: Share,
 }
 
 /// What part of a scenario somebody owns: an agent, or a core.

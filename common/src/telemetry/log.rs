@@ -1,7 +1,12 @@
 //! Logs on stderr: JSON lines for machines, or text for people.
 //!
-//! A JSON line is one object: `timestamp` (RFC 3339, UTC), `level`, `target`, `message` and the event's fields beside
-//! them. stdout stays free for results.
+//! A JSON line is one flat object: `timestamp` (RFC 3339, UTC), `level`, `target`, `message`, and beside them the fields of the event and of
+//! the spans that it happened in. stdout stays free for results.
+//!
+//! Spans that give lines a field are `error_span!`s, so that they are there for warnings too where nothing else is shown. They are
+//! entered by tasks and threads, never by what is done for each request to a target.
+
+mod line;
 
 use std::io;
 
@@ -9,6 +14,9 @@ use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+
+pub use line::always;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +70,9 @@ where
     let filter = EnvFilter::builder().parse(&filter).map_err(|_| wrong())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match format {
-        Format::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),
+        Format::Json => {
+            Box::new(builder.fmt_fields(JsonFields::new()).event_format(line::FlatJson).finish())
+        }
         Format::Text => Box::new(builder.with_ansi(false).finish()),
     })
 }
@@ -85,14 +95,18 @@ mod tests {
     }
 
     fn written(format: Format, filter: &str) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = subscriber(format, filter, move || writer.clone()).unwrap();
-        tracing::subscriber::with_default(subscriber, || {
+        written_by(format, filter, || {
             tracing::info!(target: "volcanion_agent::engine", run = "r1", rate = 500, "run started");
             tracing::debug!(target: "volcanion_agent::engine", "detail");
             tracing::info!(target: "h2::codec", "frame");
-        });
+        })
+    }
+
+    fn written_by(format: Format, filter: &str, write: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(format, filter, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, write);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -107,6 +121,32 @@ mod tests {
         assert_eq!(line["target"], "volcanion_agent::engine");
         assert_eq!((&line["run"], &line["rate"]), (&"r1".into(), &500.into()));
         assert!(line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{line}");
+    }
+
+    #[test]
+    fn fields_of_spans_stand_beside_the_events_and_the_nearer_one_wins() {
+        let text = written_by(Format::Json, "warn", || {
+            let agent = tracing::error_span!(target: "volcanion_agent", "agent", agent_id = "a-1", n = 1);
+            let _agent = agent.enter();
+            let run = tracing::error_span!(
+                target: "volcanion_agent", "run", run_id = tracing::field::Empty, n = 2, level = "lost"
+            );
+            let _run = run.enter();
+            run.record("run_id", "r1");
+            tracing::warn!(target: "volcanion_agent::x", n = 3, share = 0.5, ok = true, "first");
+            tracing::warn!(target: "volcanion_agent::x", request_id = "a\"b\n{\u{1}", "second");
+        });
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        for line in &lines {
+            let ids = (&line["agent_id"], &line["run_id"], &line["level"], &line["target"]);
+            assert_eq!(ids, (&"a-1".into(), &"r1".into(), &"WARN".into(), &"volcanion_agent::x".into()));
+            assert!(line.get("span").is_none() && line.get("spans").is_none(), "{line}");
+        }
+        assert_eq!((&lines[0]["n"], &lines[1]["n"]), (&3.into(), &2.into()));
+        assert_eq!((&lines[0]["share"], &lines[0]["ok"]), (&0.5.into(), &true.into()));
+        assert_eq!(lines[1]["request_id"], "a\"b\n{\u{1}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use volcanion_common::ids::RunId;
 use volcanion_common::registry::{Fleet, Member, Membership, RegistryError};
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::view::ErrorCode;
 
 use super::*;
@@ -88,6 +89,7 @@ impl Desk {
             agents: Agents::watch(&*hand).await.unwrap(),
             dialer: Dialer::default(),
             config: Arc::new(config),
+            tracer: Tracer::off(),
             stop: stop.clone(),
         };
         let us = Candidate { id: "us".to_owned(), rest: Some("http://us:1".to_owned()) };

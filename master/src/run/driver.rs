@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::plan::Load;
 use volcanion_common::registry::{Fleet, Member};
@@ -26,6 +27,7 @@ use super::live::Live;
 use super::machine::{
     Action, Ending, Event, NewRun, NotAdjusted, Now, PeerMove, RunMachine, Save, SaveJoins, TakenUp,
 };
+use super::origin::Origin;
 use super::table::Shared;
 use super::writer::{self, Write};
 use crate::fleet::choose::Reservation;
@@ -55,6 +57,8 @@ pub(crate) struct RunContext {
     pub(crate) asked: mpsc::Receiver<AdjustRequest>,
     /// The run's agents, held until it is over.
     pub(crate) reservation: Reservation,
+    /// What asked for it, and its spans.
+    pub(crate) origin: Origin,
 }
 
 /// Where a run begins for its driver.
@@ -164,7 +168,7 @@ impl Driver {
         let (writes, queue) = mpsc::channel(WRITES_MAX);
         let mut tasks = JoinSet::new();
         let (shared, live) = (Arc::clone(&context.shared), Arc::clone(&context.live));
-        tasks.spawn(writer::write(shared, context.run, live, queue, inbox.clone()));
+        tasks.spawn(writer::write(shared, context.run, live, queue, inbox.clone()).in_current_span());
         Self {
             fleet: context.shared.agents.subscribe(),
             is_watch_over: false,
@@ -325,14 +329,14 @@ impl Driver {
             Action::SaveChange(change) => {
                 let (number, level, at_ms) =
                     (change.change.number, change.change.level, change.change.at.as_millis_f64());
-                tracing::info!(run_id = %self.context.run, number, %level, at_ms, "the level is to change");
+                tracing::info!(run_id = %self.context.run, number, to = %level, at_ms, "the level is to change");
                 self.write(Write::Change(change));
             }
             Action::SaveMoves(save) => {
                 for PeerMove { agent, order, .. } in &save.moves {
                     let (release, take) = (order.release.len(), order.take.len());
                     let from_ms = order.from.as_millis_f64();
-                    tracing::info!(run_id = %self.context.run, number = order.number, %agent, release, take, from_ms, "lanes are to move");
+                    tracing::info!(run_id = %self.context.run, number = order.number, agent_id = %agent, release, take, from_ms, "lanes are to move");
                 }
                 self.write(Write::Moves(save));
             }
@@ -366,7 +370,7 @@ impl Driver {
                 return self.own_events.push_back(Event::Refused { agent, stream, reason, fatal: true });
             }
         };
-        tracing::debug!(run_id = %self.context.run, %agent, stream, "opening a stream");
+        tracing::debug!(run_id = %self.context.run, agent_id = %agent, stream, "opening a stream");
         let wrap = {
             let agent = agent.clone();
             move |event| {
@@ -381,8 +385,9 @@ impl Driver {
                 }
             }
         };
-        let (session, task) = session::open(client, hello, self.inbox.clone(), wrap);
-        self.tasks.spawn(task);
+        let request_id = self.context.origin.request_id.as_deref();
+        let (session, task) = session::open(client, hello, request_id, self.inbox.clone(), wrap);
+        self.tasks.spawn(task.in_current_span());
         self.sessions.insert(agent, (stream, session));
     }
 
@@ -395,7 +400,7 @@ impl Driver {
     fn measure_clock(&mut self, agent: AgentId) {
         let Some(member) = self.member(&agent) else { return };
         let (shared, inbox) = (Arc::clone(&self.context.shared), self.inbox.clone());
-        self.tasks.spawn(async move {
+        let measuring = async move {
             let measured = shared.agents.clocks().measure(&shared.dialer, &member).await;
             if let Some(clock) = measured {
                 let event = Event::ClockMeasured {
@@ -406,7 +411,8 @@ impl Driver {
                 // A closed inbox means that the run is over.
                 let _ = inbox.send(event).await;
             }
-        });
+        };
+        self.tasks.spawn(measuring.in_current_span());
     }
 
     /// The run's agent with its newest address: the registry's where that knows this very process.
@@ -428,13 +434,14 @@ impl Driver {
             return self.own_events.push_back(Event::JoinsFailed { batch: save.batch, fenced: false });
         }
         for Member { id, incarnation, .. } in &new {
-            tracing::info!(run_id = %self.context.run, agent = %id, %incarnation, "an agent joins");
+            tracing::info!(run_id = %self.context.run, agent_id = %id, %incarnation, "an agent joins");
         }
         self.members.extend(new);
         self.write(Write::Joins(save));
     }
 
     fn save(&mut self, save: Save) {
+        self.context.origin.saved(save.status, save.start_at_unix_us.is_some());
         let mut view = self.context.live.view();
         if view.status != save.status {
             tracing::info!(run_id = %self.context.run, status = save.status.name(), "run is {}", save.status.name());
@@ -451,6 +458,7 @@ impl Driver {
     }
 
     fn end(&mut self, ending: Ending) {
+        self.context.origin.ended(ending.status);
         self.write(Write::End(Box::new(ending)));
     }
 
@@ -463,7 +471,7 @@ impl Driver {
 
     fn warn(&self, warning: WarningView) {
         tracing::warn!(
-            run_id = %self.context.run, code = warning.code, agent = warning.agent.as_deref(), since_ms = warning.since_ms,
+            run_id = %self.context.run, code = warning.code, agent_id = warning.agent.as_deref(), since_ms = warning.since_ms,
             "{}", warning.message
         );
         self.context.live.publish_warning(warning);

@@ -9,6 +9,7 @@ mod interval;
 mod levels;
 pub mod live;
 pub mod machine;
+pub mod origin;
 mod plans;
 pub(crate) mod retention;
 mod start;

@@ -11,6 +11,7 @@ use super::driver::Begin;
 use super::levels::levels;
 use super::live::Live;
 use super::machine::NewRun;
+use super::origin::{Cause, Origin};
 use super::table::{MasterError, Runs};
 use crate::fleet::choose::Reservation;
 use crate::store::{self, IdempotencyKey, Inserted, RunRecord};
@@ -28,6 +29,19 @@ impl Runs {
         id: PlanId,
         idempotency_key: Option<String>,
     ) -> Result<RunView, MasterError> {
+        self.start_run_for(id, idempotency_key, Cause::default()).await
+    }
+
+    /// [`Runs::start_run`], asked for by a request.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_run_for(
+        &self,
+        id: PlanId,
+        idempotency_key: Option<String>,
+        cause: Cause,
+    ) -> Result<RunView, MasterError> {
         self.check_leading()?;
         let key = idempotency_key.map(|key| IdempotencyKey { key, request: format!("start {id}") });
         if let Some(known) = self.started_before(key.as_ref()).await? {
@@ -39,6 +53,7 @@ impl Runs {
                 format!("{RUNS_GOING_MAX} runs are going, which is the most; stop one, or wait for its end");
             return Err(MasterError::new(ErrorCode::RateLimited, detail));
         }
+        let mut origin = Origin::new(&self.shared.tracer, cause);
         let reservation = self.shared.agents.reserve(&stored.plan.agents)?;
         self.check_start(&stored.plan, reservation.members().len()).await?;
         let plan = Arc::new(stored.plan);
@@ -60,9 +75,10 @@ impl Runs {
             members: record.members,
             key: self.shared.config.cluster_key.clone(),
             seed: record.seed,
+            trace: origin.accepted(record.id(), self.shared.trace_sample(&plan)),
         };
         let live = Live::new(record.view.clone(), plan);
-        self.drive(live, Begin::New(Box::new(new)), reservation);
+        self.drive(live, Begin::New(Box::new(new)), reservation, origin);
         Ok(record.view)
     }
 

@@ -13,9 +13,12 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{AgentId, Epoch, RunId};
 use volcanion_common::plan::document;
+use volcanion_common::telemetry::trace::Tracer;
+use volcanion_common::units::Share;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{AgentView, ErrorCode, KillView, Metrics, RunStatus, RunView};
 
@@ -25,6 +28,7 @@ use super::driver::{self, RunContext};
 pub use super::error::MasterError;
 pub use super::history::{ROWS_MAX, Window};
 pub use super::live::{Live, RunEvent, RunEventKind, RunEvents};
+use super::origin::Origin;
 pub use super::retention::StoreState;
 pub use super::start::RUNS_GOING_MAX;
 use crate::config::Config;
@@ -52,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) dialer: Dialer,
     pub(crate) config: Arc<Config>,
     pub(crate) epoch: Epoch,
+    /// Takes the spans of its runs.
+    pub(crate) tracer: Tracer,
     /// Cancelled when this term is over: another master leads, or may. Never to be undone; the next term has a table of its own.
     pub(crate) deposed: CancellationToken,
     /// Cancelled when this master is to end.
@@ -94,6 +100,11 @@ impl Shared {
         self.config.stop_runs_on_exit || !self.config.store.is_durable()
     }
 
+    /// Which share of a plan's requests says to the target that it is part of a trace.
+    pub(crate) fn trace_sample(&self, plan: &ValidPlan) -> Share {
+        plan.trace_sample.unwrap_or(self.config.trace_sample)
+    }
+
     /// The run is no longer this master's.
     pub(crate) fn forget(&self, run: RunId) {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
@@ -106,6 +117,7 @@ impl Runs {
         agents: Agents,
         dialer: Dialer,
         config: Arc<Config>,
+        tracer: Tracer,
         epoch: Epoch,
         stop: CancellationToken,
     ) -> Self {
@@ -116,6 +128,7 @@ impl Runs {
                 dialer,
                 config,
                 epoch,
+                tracer,
                 deposed: CancellationToken::new(),
                 stop,
                 tasks: TaskTracker::new(),
@@ -134,7 +147,7 @@ impl Runs {
         stop: CancellationToken,
     ) -> Self {
         // No master ever has this epoch, so the store would take nothing under it either.
-        let runs = Self::new(store, agents, dialer, config, Epoch(0), stop);
+        let runs = Self::new(store, agents, dialer, config, Tracer::off(), Epoch(0), stop);
         runs.shared.deposed.cancel();
         runs.taken_over();
         runs
@@ -274,7 +287,13 @@ impl Runs {
     }
 
     /// Has a run driven, from its beginning or from where another master left it.
-    pub(crate) fn drive(&self, live: Arc<Live>, begin: driver::Begin, reservation: Reservation) {
+    pub(crate) fn drive(
+        &self,
+        live: Arc<Live>,
+        begin: driver::Begin,
+        reservation: Reservation,
+        origin: Origin,
+    ) {
         let run = RunId(live.view().id);
         let stop = CancellationToken::new();
         let (adjusts, asked) = mpsc::channel(ADJUSTS_MAX);
@@ -284,8 +303,11 @@ impl Runs {
             table.retain(|_, entry| entry.live.ended().is_none_or(|ended| ended.elapsed() < ENDED_KEPT));
             table.insert(run, entry);
         }
-        let context = RunContext { shared: Arc::clone(&self.shared), run, live, stop, asked, reservation };
-        self.shared.tasks.spawn(driver::drive(context, begin));
+        // Whatever is logged of the run carries these. Not what asked for it: that is over long before.
+        let span = tracing::error_span!(parent: None, "run", run_id = %run, request_id = origin.request_id);
+        let shared = Arc::clone(&self.shared);
+        let context = RunContext { shared, run, live, stop, asked, reservation, origin };
+        self.shared.tasks.spawn(driver::drive(context, begin).instrument(span));
     }
 
     /// Shows a run that nobody drives.

@@ -8,6 +8,7 @@ use volcanion_common::view::{Metrics, StopReason};
 use super::driver::{self, Begin};
 use super::live::Live;
 use super::machine::{NewRun, PeerMove, TakenUp};
+use super::origin::{Origin, told};
 use super::table::{MasterError, Runs, plan_of_record};
 use crate::store::{AgentMove, RunRecord, StoreError};
 
@@ -32,7 +33,7 @@ async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
         Ok((live, taken)) => {
             let members = taken.run.members.iter().chain(&taken.joined).cloned().collect();
             let reservation = shared.agents.reserve_again(members, live.plan().agents.exclusive);
-            runs.drive(live, Begin::TakenUp(Box::new(taken)), reservation);
+            runs.drive(live, Begin::TakenUp(Box::new(taken)), reservation, Origin::default());
         }
         Err(error) => {
             tracing::error!(run_id = %id, %error, "a run cannot be taken up");
@@ -55,10 +56,11 @@ pub(super) async fn taken_up(
     let run = NewRun {
         run: id,
         epoch: shared.epoch,
-        plan,
         members: record.members,
         key: shared.config.cluster_key.clone(),
         seed: record.seed,
+        trace: told(id, None, shared.trace_sample(&plan)),
+        plan,
     };
     let moves = record.moves.into_iter();
     let moves = moves.map(|AgentMove { agent, incarnation, order }| PeerMove { agent, incarnation, order });

@@ -13,6 +13,7 @@ use volcanion_common::ids::{AgentId, Incarnation, PlanId, RunId};
 use volcanion_common::plan::document;
 use volcanion_common::registry::{Fleet, Member, MemberState};
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::view::{ErrorCode, RunStatus};
 
 use super::table::{Adjustment, Live, PlanPage, RunEventKind, RunFilter, Runs, Window};
@@ -56,7 +57,7 @@ async fn desk(agents: &[&str]) -> Desk {
     let stop = CancellationToken::new();
     let config = Arc::new(Config::embedded(ClusterKey::random()));
     let agents = Agents::of(fleet.subscribe());
-    let runs = Runs::new(store, agents, Dialer::default(), config, epoch, stop.clone());
+    let runs = Runs::new(store, agents, Dialer::default(), config, Tracer::off(), epoch, stop.clone());
     super::take_over::take_over(&runs).await.unwrap();
     Desk { runs, stop, fleet }
 }

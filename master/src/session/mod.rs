@@ -10,9 +10,12 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+use volcanion_common::ids::AgentId;
 use volcanion_common::session::{Hello, Order, Report, Welcome};
+use volcanion_common::telemetry::request_id::REQUEST_ID;
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_client::AgentClient;
 
@@ -64,10 +67,11 @@ impl Drop for Session {
 }
 
 /// A stream that is about to be opened: the order side, and the task that carries it (to be spawned by its owner). `wrap` makes of the
-/// stream's events what the inbox takes.
+/// stream's events what the inbox takes. The agent's log lines of the run carry `request_id`.
 pub fn open<E, W>(
     client: AgentClient<Channel>,
     hello: Hello,
+    request_id: Option<&str>,
     inbox: mpsc::Sender<E>,
     wrap: W,
 ) -> (Session, impl Future<Output = ()> + Send + 'static)
@@ -78,8 +82,12 @@ where
     let (orders, queue) = mpsc::channel(ORDERS_MAX);
     let session = Session { orders, closing: CancellationToken::new(), broken: CancellationToken::new() };
     let (closing, broken) = (session.closing.clone(), session.broken.clone());
+    // What is no id that a header can hold is not said.
+    let request_id = request_id.and_then(|id| AsciiMetadataValue::try_from(id).ok());
+    let agent = hello.agent.clone();
     let task = async move {
-        let carried = carry(client, hello, queue, &inbox, &wrap, &broken);
+        let opening = begin(client, hello, request_id, queue);
+        let carried = carry(opening, agent, &inbox, &wrap, &broken);
         tokio::pin!(carried);
         tokio::select! {
             () = &mut carried => {}
@@ -91,15 +99,13 @@ where
 }
 
 async fn carry<E, W: Fn(SessionEvent) -> E>(
-    client: AgentClient<Channel>,
-    hello: Hello,
-    orders: mpsc::Receiver<Order>,
+    opening: impl Future<Output = Result<(Streaming<pb::Report>, Welcome), SessionEvent>>,
+    agent: AgentId,
     inbox: &mpsc::Sender<E>,
     wrap: &W,
     broken: &CancellationToken,
 ) {
-    let agent = hello.agent.clone();
-    let (mut reports, welcome) = match begin(client, hello, orders).await {
+    let (mut reports, welcome) = match opening.await {
         Ok(begun) => begun,
         Err(refused) => {
             let _ = inbox.send(wrap(refused)).await;
@@ -118,7 +124,7 @@ async fn carry<E, W: Fn(SessionEvent) -> E>(
             Ok(Some(report)) => SessionEvent::Report(report),
             Ok(None) => SessionEvent::Lost,
             Err(reason) => {
-                tracing::debug!(%agent, reason, "a stream broke");
+                tracing::debug!(agent_id = %agent, reason, "a stream broke");
                 SessionEvent::Lost
             }
         };
@@ -132,10 +138,15 @@ async fn carry<E, W: Fn(SessionEvent) -> E>(
 async fn begin(
     mut client: AgentClient<Channel>,
     hello: Hello,
+    request_id: Option<AsciiMetadataValue>,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Streaming<pb::Report>, Welcome), SessionEvent> {
     let first = stream::iter([pb::Order::from(Order::Hello(hello))]);
     let outbound = first.chain(ReceiverStream::new(orders).map(pb::Order::from));
+    let mut outbound = tonic::Request::new(outbound);
+    if let Some(id) = request_id {
+        outbound.metadata_mut().insert(REQUEST_ID, id);
+    }
     let not_yet = |reason: String| SessionEvent::Refused { reason, fatal: false };
     let opening = async {
         let mut reports = client.session(outbound).await.map_err(refusal)?.into_inner();

@@ -127,7 +127,7 @@ impl Load {
             }
             // No master asks for that.
             _ => {
-                tracing::warn!(change.number, level = %change.level, "a change of level that the scenario cannot take")
+                tracing::warn!(change.number, to = %change.level, "a change of level that the scenario cannot take")
             }
         }
     }

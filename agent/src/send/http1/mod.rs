@@ -19,13 +19,13 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 use volcanion_common::series::ErrorKind;
 
+use super::Outgoing;
 use super::attempt::Attempt;
 use super::clock::now_ns;
 use super::connect::{Connection, of_exchange};
 use super::deadline::Deadline;
 use super::kept::Kept;
 use super::sample::{Failure, detail};
-use crate::prepare::Message;
 use response::{Progress, Response};
 use sending::{Sending, Written};
 
@@ -53,15 +53,14 @@ pub struct Answer {
 }
 
 impl<'a> Exchange<'a> {
-    /// Ready to send; nothing is sent yet. `cookie`: the value of that header, empty: as the message has it.
+    /// Ready to send; nothing is sent yet.
     pub fn new(
         connection: &'a mut Connection,
-        message: &'a Message,
-        cookie: &[u8],
+        outgoing: &Outgoing<'a>,
         kept: &'a mut Kept,
         buffer: &'a RefCell<Box<[u8]>>,
     ) -> Self {
-        let (sending, response) = (Sending::new(message, cookie), Response::new(message.is_head));
+        let (sending, response) = (Sending::new(outgoing), Response::new(outgoing.message.is_head));
         Self { connection, sending, buffer, response, kept, is_flushed: false, is_sent: false }
     }
 

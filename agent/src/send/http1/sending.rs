@@ -1,18 +1,21 @@
-//! A request on its way out: its head, the cookies of the VU, its content from memory or from a file.
+//! A request on its way out: its head, the cookies of the VU, its place in a trace, its content from memory or from a file.
 //!
-//! The usual request is one slice that was rendered when the run was prepared, and nothing is copied. With cookies the head is put together
-//! anew. A file is read piece by piece into the core's buffer, and what the socket does not take is read again later: a
+//! The usual request is one slice that was rendered when the run was prepared, and nothing is copied. With cookies, or as part of a trace, the head is put
+//! together anew. A file is read piece by piece into the core's buffer, and what the socket does not take is read again later: a
 //! VU that waits for its socket holds no piece.
 
 use std::cell::RefCell;
 use std::task::{Context, Poll};
 
+use volcanion_common::telemetry::trace::TRACEPARENT;
+
 use crate::prepare::message::{BodyFile, Content, Message};
+use crate::send::Outgoing;
 use crate::send::connect::Connection;
 use crate::send::file::FileReading;
 use crate::send::sample::Failure;
 
-/// Content up to this length goes out in one piece with a head that carries cookies; longer content is not copied.
+/// Content up to this length goes out in one piece with a head that was put together; longer content is not copied.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 /// How many pieces of a file go out before others of the core have their turn.
@@ -21,8 +24,8 @@ const PIECES_A_TURN: u32 = 4;
 /// What of a request is still to be written.
 pub struct Sending<'a> {
     message: &'a Message,
-    /// The head, and where it is short the content, with this VU's cookies; absent: as rendered.
-    with_cookies: Option<Box<[u8]>>,
+    /// The head, and where it is short the content, with what this attempt says beside; absent: as rendered.
+    own_front: Option<Box<[u8]>>,
     written: u64,
     file: Option<Box<FileReading>>,
 }
@@ -37,11 +40,12 @@ pub enum Written {
 }
 
 impl<'a> Sending<'a> {
-    /// Of a message; `cookie` is the whole value of that header, empty: as the message has it.
+    /// Of what goes out.
     #[inline]
-    pub fn new(message: &'a Message, cookie: &[u8]) -> Self {
-        let with_cookies = (!cookie.is_empty()).then(|| splice(message, cookie));
-        Self { message, with_cookies, written: 0, file: None }
+    pub fn new(outgoing: &Outgoing<'a>) -> Self {
+        let is_as_rendered = outgoing.cookie.is_empty() && outgoing.traceparent.is_empty();
+        let own_front = (!is_as_rendered).then(|| splice(outgoing));
+        Self { message: outgoing.message, own_front, written: 0, file: None }
     }
 
     /// Bytes that the connection took.
@@ -80,7 +84,7 @@ impl<'a> Sending<'a> {
     #[inline]
     fn next_in_memory(&self) -> Option<&[u8]> {
         let written = self.written as usize;
-        match &self.with_cookies {
+        match &self.own_front {
             None => self.message.http1.get(written..),
             Some(front) if written < front.len() => front.get(written..),
             Some(front) => {
@@ -94,7 +98,7 @@ impl<'a> Sending<'a> {
     }
 
     fn memory_bytes(&self) -> u64 {
-        match &self.with_cookies {
+        match &self.own_front {
             None => self.message.http1.len() as u64,
             Some(front) => front.len() as u64,
         }
@@ -132,12 +136,17 @@ impl<'a> Sending<'a> {
     }
 }
 
-/// The message's head with this `cookie` line instead of its own, and its content where that is short.
-fn splice(message: &Message, cookie: &[u8]) -> Box<[u8]> {
+/// The message's head with this `cookie` line instead of its own, and a `traceparent` line after it; and its content where that is short.
+fn splice(outgoing: &Outgoing<'_>) -> Box<[u8]> {
+    let Outgoing { message, cookie, traceparent, .. } = outgoing;
     let (head, content) = message.http1.split_at(message.http1_head_bytes);
     let content = if content.len() > COPIED_BYTES_MAX { &[] } else { content };
-    let place = &message.http1_cookie;
-    [&head[..place.start], b"cookie: ", cookie, b"\r\n", &head[place.end..], content].concat().into()
+    let place = message.http1_cookie.clone();
+    let line = |name: &'static [u8], value: &[u8]| [name, b": ", value, b"\r\n"].concat();
+    let cookie = if cookie.is_empty() { head[place.clone()].to_vec() } else { line(b"cookie", cookie) };
+    let traceparent =
+        if traceparent.is_empty() { Vec::new() } else { line(TRACEPARENT.as_bytes(), traceparent) };
+    [&head[..place.start], &cookie, &traceparent, &head[place.end..], content].concat().into()
 }
 
 #[cfg(test)]
@@ -157,7 +166,11 @@ mod tests {
 
     /// All that goes out from memory, cut after each `piece` bytes.
     fn written(message: &Message, cookie: &[u8], piece: usize) -> String {
-        let (mut sending, mut out) = (Sending::new(message, cookie), Vec::new());
+        written_as(&Outgoing { message, cookie, traceparent: b"", step: None }, piece)
+    }
+
+    fn written_as(outgoing: &Outgoing<'_>, piece: usize) -> String {
+        let (mut sending, mut out) = (Sending::new(outgoing), Vec::new());
         while let Some(bytes) = sending.next_in_memory() {
             let taken = bytes.len().min(piece);
             out.extend_from_slice(&bytes[..taken]);
@@ -178,6 +191,23 @@ mod tests {
                 assert!(written(&own, b"", piece).contains("\r\nCookie: own=1\r\n"));
                 let merged = written(&own, b"own=1; a=b", piece);
                 assert_eq!(merged, written(&own, b"", piece).replace("Cookie: own=1", "cookie: own=1; a=b"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_trace_is_one_more_line_beside_whatever_cookies_there_are() {
+        for piece in [1, usize::MAX] {
+            for own in [None, Some("own=1")] {
+                for cookie in [b"".as_slice(), b"a=b"] {
+                    let message = message(own, b"body");
+                    let plain = written(&message, cookie, piece);
+                    let outgoing =
+                        Outgoing { message: &message, cookie, traceparent: b"00-1-2-01", step: None };
+                    let traced = written_as(&outgoing, piece);
+                    assert_eq!(traced.replacen("traceparent: 00-1-2-01\r\n", "", 1), plain);
+                    assert!(traced.contains("\r\ntraceparent: 00-1-2-01\r\n"), "{traced}");
+                }
             }
         }
     }

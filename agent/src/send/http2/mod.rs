@@ -21,8 +21,9 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::Request;
-use http::header;
+use http::header::{self, HeaderValue};
 use volcanion_common::series::ErrorKind;
+use volcanion_common::telemetry::trace::TRACEPARENT;
 
 use super::attempt::Attempt;
 use super::clock::now_ns;
@@ -163,6 +164,13 @@ impl<'a> Exchange<'a> {
         if !outgoing.cookie.is_empty() {
             head.headers_mut().remove(header::COOKIE);
             add_cookies(head.headers_mut(), outgoing.cookie);
+        }
+        if !outgoing.traceparent.is_empty()
+            && let Ok(mut value) = HeaderValue::from_bytes(outgoing.traceparent)
+        {
+            // Said once and never again: it is to take no place in the peer's table.
+            value.set_sensitive(true);
+            head.headers_mut().insert(TRACEPARENT, value);
         }
         let has_body = message.length.is_some_and(|length| length > 0);
         let opened = session.requests().send(head, !has_body);

@@ -86,6 +86,7 @@ impl Bench {
             scenarios: Vec::new(),
             first_vu: 0,
             ready_for: Vec::new(),
+            trace: None,
         };
         let bytes = serde_json::to_vec(&shard).unwrap();
         let seal = self.identity.key.seal(&bytes);

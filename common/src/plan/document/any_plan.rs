@@ -12,7 +12,7 @@ use crate::plan::template::{Piece, SecretHole, Template};
 use crate::plan::{
     AgentChoice, Body, Header, Load, OnAgentLoss, Plan, Request, RequestStep, Scenario, Step, Threshold,
 };
-use crate::units::{Micros, Rate};
+use crate::units::{Micros, Rate, Share};
 
 /// Any plan that keeps the rules.
 pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
@@ -32,8 +32,9 @@ pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
         time(100_000, 60_000_000),
         vec((executor(), time(0, DAY_US), time(0, DAY_US), vec(step(), 0..3), step_request()), 1..4),
         vec(threshold(), 0..4),
+        option::of((0..=1_000_000_u32).prop_map(share)),
     );
-    (first, second).prop_map(|(first, (success_status, interval, scenarios, thresholds))| {
+    (first, second).prop_map(|(first, (success_status, interval, scenarios, thresholds, trace_sample))| {
         let (name, target, timeout, headers, http, mut variables, agents, (is_total, elastic), on_agent_loss) = first;
         variables.insert("x".to_owned(), "a-b".to_owned());
         let mut number = 0;
@@ -55,7 +56,7 @@ pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
         let load = if is_total { Load::Total } else { Load::PerAgent };
         let mut plan = Plan {
             name, target, timeout, headers, http, variables, agents, load, elastic, on_agent_loss, success_status,
-            interval, thresholds, scenarios: Vec::new(),
+            interval, trace_sample, thresholds, scenarios: Vec::new(),
         };
         plan.scenarios = scenarios.collect();
         for threshold in &mut plan.thresholds {
@@ -63,6 +64,10 @@ pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
         }
         plan
     })
+}
+
+fn share(millionths: u32) -> Share {
+    format!("0.{millionths:06}").parse().unwrap_or(Share::ALL)
 }
 
 const DAY_US: u64 = 86_400_000_000;

@@ -24,6 +24,7 @@ variables: { region: eu, quote: 'a "b"' }
 agents: { count: 3, labels: { zone: a } }
 load: per_agent
 elastic: true
+trace: { sample: 0.5% }
 success_status: [ 200-299, 304 ]
 scenarios:
   browse:
@@ -249,6 +250,7 @@ fn the_schema_knows_the_names_that_the_decoder_knows() {
         assert_eq!(schema.pointer(&format!("{at}/additionalProperties")), Some(&json!(false)), "{at}");
     };
     check("", &fields::PLAN, fields::READ_ONLY);
+    check("/properties/trace", &fields::TRACE, &[]);
     check("/$defs/http", &fields::HTTP, &[]);
     check("/$defs/dns", &fields::DNS, &[]);
     check("/$defs/tls", &fields::TLS, &[]);
@@ -281,6 +283,26 @@ fn the_schema_takes_good_plans_and_refuses_wrong_ones() {
         assert!(!validator.is_valid(&document), "{at}");
         assert!(at == "/name" || from_json(&document).is_err(), "{at}");
     }
+}
+
+#[test]
+fn the_share_of_traced_requests_is_read_in_every_form_and_nothing_else() {
+    let mut document = yaml(FULL_YAML).unwrap().source;
+    let mut read = |sample: Value| {
+        document["trace"]["sample"] = sample;
+        from_json(&document).map(|document| document.plan.trace_sample.map(|share| share.to_string()))
+    };
+    for (written, expected) in
+        [(json!("1%"), "1%"), (json!(0.01), "1%"), (json!(1), "100%"), (json!("0.5"), "50%"), (json!(0), "0%")]
+    {
+        assert_eq!(read(written.clone()).unwrap().as_deref(), Some(expected), "{written}");
+    }
+    for wrong in [json!(2), json!("101%"), json!(-0.1), json!("often"), json!(true), Value::Null] {
+        let problems = read(wrong.clone()).unwrap_err();
+        assert!(problems.0.iter().all(|problem| problem.field == "trace.sample"), "{wrong}: {problems:?}");
+    }
+    document["trace"] = Value::Null;
+    assert_eq!(from_json(&document).unwrap().plan.trace_sample, None);
 }
 
 /// What the full language has and this version has not is told as such, all at once.

@@ -17,7 +17,7 @@ use super::node::{Content, Node};
 use super::template::is_name;
 use super::threshold::{Comparison, Metric, Threshold};
 use super::{AgentChoice, Header, Load, OnAgentLoss, Plan};
-use crate::units::Micros;
+use crate::units::{Micros, Share};
 pub(crate) use executor::open_loop_vus;
 pub(crate) use http::http;
 pub(crate) use step::{add_content_type, body_of_json, canonical, default_name};
@@ -76,6 +76,7 @@ pub(crate) fn plan(decoder: &mut Decoder, root: &Node) -> Plan {
             .and_then(|field| success_status(decoder, &field))
             .unwrap_or(stand_in.success_status),
         interval: duration(decoder, &object, "interval").unwrap_or(INTERVAL),
+        trace_sample: object.get("trace").and_then(|field| trace_sample(decoder, field)),
         scenarios: scenario::scenarios(decoder, &object, &variables),
         thresholds: object.get("thresholds").map(|field| thresholds(decoder, &field)).unwrap_or_default(),
         variables,
@@ -97,6 +98,7 @@ pub(crate) fn empty() -> Plan {
         on_agent_loss: OnAgentLoss::default(),
         success_status: vec![SUCCESS],
         interval: INTERVAL,
+        trace_sample: None,
         scenarios: Vec::new(),
         thresholds: Vec::new(),
     }
@@ -170,6 +172,13 @@ pub(crate) fn agents(decoder: &mut Decoder, field: Field<'_>) -> AgentChoice {
     }
     let exclusive = object.get("exclusive").and_then(|field| decoder.flag(&field)).unwrap_or(false);
     AgentChoice { count, labels, exclusive }
+}
+
+/// Which share of the requests is traced.
+fn trace_sample(decoder: &mut Decoder, field: Field<'_>) -> Option<Share> {
+    let object = decoder.object(field, &fields::TRACE)?;
+    let sample = decoder.required(&object, "sample", "the share of the requests to trace, such as 1%")?;
+    decoder.share(&sample)
 }
 
 /// The statuses of a success: `200-399`, `204`, or a list of such.

@@ -78,7 +78,7 @@ pub(super) async fn join(dialer: Arc<Dialer>, member: Member) -> Result<EtcdMemb
         complaint: Complaint::default(),
     };
     let lease = holder.first_entry().await?;
-    tracing::info!(agent = %holder.put.id, incarnation = %holder.put.incarnation, "entered in etcd");
+    tracing::info!(agent_id = %holder.put.id, incarnation = %holder.put.incarnation, "entered in etcd");
     let (stop, tasks) = (holder.stop.clone(), TaskTracker::new());
     let abort = tasks.spawn(holder.hold_until_stopped(lease)).abort_handle();
     tasks.close();
@@ -349,7 +349,7 @@ impl Holder {
             self.dialer.turn_away();
             backoff.pause().await;
         }
-        tracing::info!(agent = %self.put.id, "left etcd");
+        tracing::info!(agent_id = %self.put.id, "left etcd");
     }
 
     async fn try_depart(&mut self, lease: Option<Lease>) -> Result<(), CallError> {

@@ -166,7 +166,7 @@ impl Watcher {
     }
 
     fn leave_out(&mut self, id: &AgentId, problem: &str) {
-        tracing::warn!(agent = %id, problem, "an agent's entry in etcd cannot be read; left out");
+        tracing::warn!(agent_id = %id, problem, "an agent's entry in etcd cannot be read; left out");
         self.members.remove(id);
     }
 

@@ -34,6 +34,7 @@ fn plan(executors: Vec<Executor>, load: Load) -> Plan {
         elastic: false,
         on_agent_loss: OnAgentLoss::Continue,
         success_status: vec![(200, 399)],
+        trace_sample: None,
         interval: Micros::from_secs(1),
         scenarios: executors.into_iter().enumerate().map(scenario).collect(),
         thresholds: vec![],

@@ -6,6 +6,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+use volcanion_common::telemetry::prometheus::encode;
+use volcanion_common::telemetry::trace;
 
 use super::problem::{Refusal, Refused};
 use super::{RestState, forward};
@@ -82,13 +84,16 @@ pub(super) async fn readyz(
     summary = "The merged truth for Prometheus; an ended run's series leave after 10 minutes, a standby has none",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
-pub(super) async fn metrics(State(office): State<Office>) -> Response {
+pub(super) async fn metrics(State(state): State<RestState>) -> Response {
+    let office = &state.office;
     let runs = office.runs();
     let store = runs.store_state();
-    let text = match office.leader() {
+    let mut text = match office.leader() {
         Leader::Here => prometheus::text(&runs.totals(), &runs.agents(), store),
         // What the leader says is not said twice.
         Leader::At(_) | Leader::Hidden | Leader::Nobody => prometheus::standby_text(store),
     };
+    let spans = trace::family("volcanion_trace_spans_total", &state.options.tracer);
+    text.extend(encode(spans.into_iter().collect()));
     ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
 }

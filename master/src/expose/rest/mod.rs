@@ -43,6 +43,7 @@ use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::units::Rate;
 
 use crate::access::Access;
@@ -72,6 +73,8 @@ pub struct RestOptions {
     pub leaders_tls: Option<Arc<rustls::ClientConfig>>,
     /// Seals what one master says of a client to another.
     pub cluster_key: ClusterKey,
+    /// Takes a span for each request.
+    pub tracer: Tracer,
 }
 
 /// What the routes need.
@@ -146,7 +149,7 @@ pub fn router(state: RestState) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(middleware::from_fn(trace::trace)).with_state(state)
+    router.layer(middleware::from_fn_with_state(state.clone(), trace::trace)).with_state(state)
 }
 
 /// What pages of other origins may ask; none where no origin is named.

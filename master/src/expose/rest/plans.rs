@@ -1,6 +1,6 @@
 //! Plans: stored documents, and the start of a run of one.
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use super::lists;
 use super::parameters::Parameters;
 use super::problem::{Refusal, Refused};
 use super::runs;
+use crate::run::origin::Cause;
 use crate::run::table::{PlanPage, Runs, StoredPlan};
 
 /// What the master adds to a document; documents may hold it (a client sends back what it read), and ours stands.
@@ -228,9 +229,10 @@ pub(super) async fn validate(
 pub(super) async fn run(
     State(runs): State<Runs>,
     PlanAt(id): PlanAt,
+    Extension(cause): Extension<Cause>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    runs::start_plan(&runs, id, &headers).await
+    runs::start_plan(&runs, id, &headers, cause).await
 }
 
 #[utoipa::path(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,8 @@ use super::ids::{self, RunAt};
 use super::lists;
 use super::parameters::Parameters;
 use super::problem::{Refusal, Refused};
+use super::trace;
+use crate::run::origin::Cause;
 use crate::run::table::{RunFilter, Runs};
 use crate::store::STATUSES;
 
@@ -77,16 +79,23 @@ pub(super) async fn list(State(runs): State<Runs>, mut parameters: Parameters) -
 )]
 pub(super) async fn start(
     State(runs): State<Runs>,
+    Extension(cause): Extension<Cause>,
     headers: HeaderMap,
     body: SmallObject,
 ) -> Result<Response, Refusal> {
     let [plan_id] = body.texts(["plan_id"])?;
-    start_plan(&runs, ids::plan_id(&plan_id)?, &headers).await
+    start_plan(&runs, ids::plan_id(&plan_id)?, &headers, cause).await
 }
 
 /// What both ways to start a run do.
-pub(super) async fn start_plan(runs: &Runs, id: PlanId, headers: &HeaderMap) -> Result<Response, Refusal> {
-    let run = runs.start_run(id, idempotency_key(headers)?).await?;
+pub(super) async fn start_plan(
+    runs: &Runs,
+    id: PlanId,
+    headers: &HeaderMap,
+    cause: Cause,
+) -> Result<Response, Refusal> {
+    let run = runs.start_run_for(id, idempotency_key(headers)?, cause).await?;
+    trace::led_to(run.id);
     let location = format!("/api/v1/test-runs/{}", run.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(run)).into_response())
 }

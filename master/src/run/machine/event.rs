@@ -8,6 +8,7 @@ use volcanion_common::plan::Level;
 use volcanion_common::registry::Member;
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{Change, Report, Welcome};
+use volcanion_common::shard::ShardTrace;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{RunStatus, StopReason};
 
@@ -41,6 +42,8 @@ pub struct NewRun {
     pub key: ClusterKey,
     /// Seeds whatever is drawn by chance.
     pub seed: u64,
+    /// What its agents are told of its place in a trace.
+    pub trace: Option<ShardTrace>,
 }
 
 /// A run that another master, or this one before its restart, left.

@@ -44,6 +44,7 @@ use volcanion_common::ids::{AgentId, Epoch, RunId};
 use volcanion_common::plan::{Load, Plan};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{Report, StopWhy};
+use volcanion_common::shard::ShardTrace;
 use volcanion_common::shard::split::{Weight, split};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::view::metrics::WarningView;
@@ -77,6 +78,7 @@ pub struct RunMachine {
     epoch: Epoch,
     key: ClusterKey,
     seed: u64,
+    trace: Option<ShardTrace>,
     /// As split: for `per_agent` multiplied.
     plan: Plan,
     /// Of each step, whether its scenario is a closed loop.
@@ -200,6 +202,7 @@ impl RunMachine {
             epoch: run.epoch,
             key: run.key,
             seed: run.seed,
+            trace: run.trace,
             closed_steps,
             by_name: peers.iter().enumerate().map(|(i, peer)| (peer.id().clone(), i)).collect(),
             phase: Phase::Preparing { deadline_ns: now.monotonic_ns + PREPARE_WITHIN_NS },

@@ -119,6 +119,11 @@ impl RunMachine {
     pub(super) fn send_shard(&mut self, i: usize) {
         let peer = &self.peers[i];
         let plan = if peer.joiner.is_some() { self.joining.plan() } else { &self.plan };
+        let mut document = document::to_json(plan);
+        if let Some(fields) = document.as_object_mut() {
+            // Said by the shard itself; an agent of the version before knows neither, and takes it all the same.
+            fields.shift_remove("trace");
+        }
         let shard = Shard {
             run: self.run,
             epoch: self.epoch,
@@ -126,10 +131,11 @@ impl RunMachine {
             incarnation: peer.state.incarnation,
             expires_unix_ms: self.now.unix_ms.saturating_add(SHARD_EXPIRES_MS),
             seed: self.seed,
-            plan: document::to_json(plan),
+            plan: document,
             scenarios: peer.shares.clone(),
             first_vu: peer.joiner.as_ref().map_or(0, |joiner| joiner.first_vu),
             ready_for: peer.joiner.as_ref().map_or_else(Vec::new, |joiner| joiner.ready_for.clone()),
+            trace: self.trace,
         };
         match serde_json::to_vec(&shard) {
             Ok(bytes) => {

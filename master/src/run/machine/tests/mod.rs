@@ -82,6 +82,7 @@ fn new_run(plan: Arc<ValidPlan>, agents: &[&str]) -> NewRun {
         members: agents.iter().enumerate().map(|(i, name)| member(name, 100 + i as u64)).collect(),
         key: ClusterKey::new("a key of the tests").unwrap(),
         seed: 5,
+        trace: None,
     }
 }
 
