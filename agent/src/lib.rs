@@ -228,12 +228,8 @@ async fn begin(
     };
     let (lease, seen) = (Lease::default(), Arc::new(Seen::default()));
     let identity = Arc::new(Identity::new(config.id.clone(), incarnation, config.cluster_key.clone()));
-    let around = Arc::new(Surroundings {
-        loader,
-        lease: lease.clone(),
-        seen: seen.clone(),
-        tracer: tracer.clone(),
-    });
+    let around =
+        Arc::new(Surroundings { loader, lease: lease.clone(), seen: seen.clone(), tracer: tracer.clone() });
     let (desk, desk_handle) = Desk::new(identity, config.orphan_timeout, around);
 
     let closing = CancellationToken::new();

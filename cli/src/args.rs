@@ -16,7 +16,7 @@ pub use client::{
     AdjustArgs, AgentsArgs, KeysArgs, KeysCommand, ListArgs, MasterRef, PlansArgs, RunRef, RunsArgs,
     StartArgs, ValidateArgs, WatchArgs,
 };
-pub use cluster::{EtcdArgs, KeyArgs, OtlpArgs, TargetsArgs};
+pub use cluster::{EtcdArgs, KeyArgs, TargetsArgs};
 pub use local::{HealthArgs, LeaveArgs};
 pub use master::{MasterArgs, PublicWord};
 pub use run::{ArrivalWord, CalibrateArgs, DemoArgs, RunArgs, TargetArgs};

@@ -391,7 +391,8 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     cluster.helm(&upgrade).await;
     await_some("a third agent loads", Duration::from_secs(180), || async {
         let metrics = installed.get(&format!("/api/v1/test-runs/{run}/live")).await?;
-        let loading = metrics["agents"].as_array()?.iter().filter(|agent| agent["requests"].as_u64() > Some(0));
+        let loading =
+            metrics["agents"].as_array()?.iter().filter(|agent| agent["requests"].as_u64() > Some(0));
         (loading.count() >= 3).then_some(())
     })
     .await;

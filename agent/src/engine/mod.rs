@@ -203,9 +203,8 @@ pub fn prepare(program: Arc<Program>, settings: EngineSettings) -> Result<Prepar
     let interval = Micros(program.interval.0.max(1));
     let collector = Collector::new(&program, inbox, spares, threads, steering, sender);
     let span = Span::current();
-    let thread = thread::Builder::new()
-        .name("load-fold".to_owned())
-        .spawn(move || span.in_scope(|| collector.run()));
+    let thread =
+        thread::Builder::new().name("load-fold".to_owned()).spawn(move || span.in_scope(|| collector.run()));
     thread.map_err(|source| EngineError::Thread { core: cores, source })?;
     Ok(PreparedEngine { handle, events, cores: cores as u32, joins, interval })
 }

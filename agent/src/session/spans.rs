@@ -50,12 +50,8 @@ impl RunSpans {
     pub fn load(&mut self) {
         let Some(parent) = self.parent else { return };
         self.now = None;
-        self.now = Some(self.of_run(self.tracer.begin_at(
-            "load",
-            Kind::Internal,
-            self.load,
-            Some(parent.span),
-        )));
+        self.now =
+            Some(self.of_run(self.tracer.begin_at("load", Kind::Internal, self.load, Some(parent.span))));
     }
 
     /// The load is over, or broke off; what is left is to make its last deltas durable.

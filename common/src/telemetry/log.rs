@@ -70,9 +70,7 @@ where
     let filter = EnvFilter::builder().parse(&filter).map_err(|_| wrong())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match format {
-        Format::Json => {
-            Box::new(builder.fmt_fields(JsonFields::new()).event_format(line::FlatJson).finish())
-        }
+        Format::Json => Box::new(builder.fmt_fields(JsonFields::new()).event_format(line::FlatJson).finish()),
         Format::Text => Box::new(builder.with_ansi(false).finish()),
     })
 }

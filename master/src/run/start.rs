@@ -68,6 +68,7 @@ impl Runs {
             }
         }
         tracing::info!(run_id = %record.id(), plan = %plan.name, agents = record.members.len(), "run accepted");
+        let trace = origin.accepted(record.id(), self.shared.trace_sample(&plan));
         let new = NewRun {
             run: record.id(),
             epoch: self.shared.epoch,
@@ -75,7 +76,7 @@ impl Runs {
             members: record.members,
             key: self.shared.config.cluster_key.clone(),
             seed: record.seed,
-            trace: origin.accepted(record.id(), self.shared.trace_sample(&plan)),
+            trace,
         };
         let live = Live::new(record.view.clone(), plan);
         self.drive(live, Begin::New(Box::new(new)), reservation, origin);

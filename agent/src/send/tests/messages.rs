@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use volcanion_common::ids::RunId;
 use volcanion_common::plan::{Body, Plan};
+use volcanion_common::shard::{Shard, ShardTrace};
+use volcanion_common::telemetry::trace::TraceContext;
+use volcanion_common::units::Share;
 
 use super::*;
 use crate::prepare::tests::header;
@@ -432,4 +436,28 @@ async fn compressed_bodies_are_counted_as_they_come() {
         }
         assert_eq!(server.connections(), 1);
     }
+}
+
+#[tokio::test]
+async fn each_request_of_a_trace_says_its_own_place_unless_the_plan_does() {
+    let server =
+        Server::start(vec![vec![Read, moved(302, "/b", ""), Read, Write(OK), Read, Write(OK)]]).await;
+    let mut own = get(&server);
+    own.request.headers = vec![header("TraceParent", "of the plan")];
+    let mut plan = plan(None, vec![get(&server), own]);
+    plan.http.redirects = 1;
+    let parent = TraceContext { is_sampled: false, ..TraceContext::of_run(RunId::new()) };
+    let shard = Shard { trace: Some(ShardTrace { parent, sample: Share::ALL }), ..shard(1) };
+    let settings = PrepareSettings { listens_on_loopback: true, ..PrepareSettings::default() };
+    let mut vu = vu(compile(&shard, &plan, &settings).unwrap());
+    let samples = [run(&mut vu, 0).await, run(&mut vu, 1).await].concat();
+    assert_statuses(&samples, &[302, 200, 200]);
+    let heads = server.requests();
+    let bytes: usize = heads.iter().map(String::len).sum();
+    assert_eq!(samples.iter().map(|sample| sample.bytes_sent).sum::<u64>(), bytes as u64);
+    let places: Vec<String> = heads.iter().filter_map(|head| said(head, "traceparent")).collect();
+    assert_eq!((places.len(), places[2].as_str()), (3, "of the plan"), "{heads:?}");
+    let places: Vec<TraceContext> = places[..2].iter().map(|place| place.parse().unwrap()).collect();
+    assert!(places.iter().all(|place| place.trace == parent.trace && place.is_sampled));
+    assert!(places[0].span != places[1].span && places[0].span != parent.span);
 }

@@ -292,9 +292,13 @@ fn the_share_of_traced_requests_is_read_in_every_form_and_nothing_else() {
         document["trace"]["sample"] = sample;
         from_json(&document).map(|document| document.plan.trace_sample.map(|share| share.to_string()))
     };
-    for (written, expected) in
-        [(json!("1%"), "1%"), (json!(0.01), "1%"), (json!(1), "100%"), (json!("0.5"), "50%"), (json!(0), "0%")]
-    {
+    for (written, expected) in [
+        (json!("1%"), "1%"),
+        (json!(0.01), "1%"),
+        (json!(1), "100%"),
+        (json!("0.5"), "50%"),
+        (json!(0), "0%"),
+    ] {
         assert_eq!(read(written.clone()).unwrap().as_deref(), Some(expected), "{written}");
     }
     for wrong in [json!(2), json!("101%"), json!(-0.1), json!("often"), json!(true), Value::Null] {

@@ -3,6 +3,7 @@
 //! Source: W3C Recommendation "Trace Context", version 00. `tracestate` is not carried on.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -19,9 +20,9 @@ pub const TRACEPARENT_BYTES: usize = 55;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceId(u128);
 
-/// One span of a trace. Never zero.
+/// One span of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SpanId(u64);
+pub struct SpanId(NonZeroU64);
 
 /// A place in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,14 +63,17 @@ impl SpanId {
         Self::of(u64::from_be_bytes(random()))
     }
 
-    /// Of a number that was drawn elsewhere.
+    /// Of a number that was drawn elsewhere; of zero, which is none, as of one.
     pub const fn of(number: u64) -> Self {
-        Self(if number == 0 { 1 } else { number })
+        match NonZeroU64::new(number) {
+            Some(number) => Self(number),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// As OTLP has it.
     pub fn to_bytes(self) -> [u8; 8] {
-        self.0.to_be_bytes()
+        self.0.get().to_be_bytes()
     }
 }
 
@@ -98,15 +102,14 @@ impl FromStr for TraceContext {
     fn from_str(text: &str) -> Result<Self, NoContext> {
         let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let mut parts = text.splitn(5, '-');
-        let mut part = |length: usize| {
-            parts.next().filter(|part| part.len() == length && is_hex(part)).ok_or(NoContext)
-        };
+        let mut part =
+            |length: usize| parts.next().filter(|part| part.len() == length && is_hex(part)).ok_or(NoContext);
         let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
         if version == "ff" || version == "00" && parts.next().is_some() {
             return Err(NoContext);
         }
         let trace = u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0).ok_or(NoContext)?;
-        let span = u64::from_str_radix(span, 16).ok().filter(|span| *span != 0).ok_or(NoContext)?;
+        let span = u64::from_str_radix(span, 16).ok().and_then(NonZeroU64::new).ok_or(NoContext)?;
         let flags = u8::from_str_radix(flags, 16).map_err(|_| NoContext)?;
         Ok(Self { trace: TraceId(trace), span: SpanId(span), is_sampled: flags & 1 == 1 })
     }

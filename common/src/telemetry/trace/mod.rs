@@ -143,11 +143,7 @@ impl Tracer {
         let context = match parent {
             _ if !self.is_on() => parent,
             Some(parent) => Some(parent.at(SpanId::random())),
-            None => Some(TraceContext {
-                trace: TraceId::random(),
-                span: SpanId::random(),
-                is_sampled: true,
-            }),
+            None => Some(TraceContext { trace: TraceId::random(), span: SpanId::random(), is_sampled: true }),
         };
         self.begin_at(name, kind, context, parent.map(|parent| parent.span))
     }

@@ -34,9 +34,7 @@ fn serve(address: SocketAddr) -> (Kept, SocketAddr) {
     let (kept, incoming) = (Kept::default(), TcpIncoming::bind(address).unwrap());
     let address = incoming.local_addr().unwrap();
     tokio::spawn(
-        Server::builder()
-            .add_service(TraceServiceServer::new(kept.clone()))
-            .serve_with_incoming(incoming),
+        Server::builder().add_service(TraceServiceServer::new(kept.clone())).serve_with_incoming(incoming),
     );
     (kept, address)
 }

@@ -12,7 +12,7 @@ use volcanion_common::telemetry::trace;
 use super::problem::{Refusal, Refused};
 use super::{RestState, forward};
 use crate::expose::prometheus;
-use crate::leader::{Leader, Office};
+use crate::leader::Leader;
 
 /// How the master is.
 #[derive(Serialize, ToSchema)]

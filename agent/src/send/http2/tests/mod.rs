@@ -10,9 +10,12 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
+use volcanion_common::ids::RunId;
 use volcanion_common::plan::{Connections, HttpVersion, Plan, RequestStep};
 use volcanion_common::series::{ErrorKind, Outcome};
-use volcanion_common::units::Micros;
+use volcanion_common::shard::{Shard, ShardTrace};
+use volcanion_common::telemetry::trace::TraceContext;
+use volcanion_common::units::{Micros, Share};
 
 use crate::prepare::tests::{header, plan, request, shard};
 use crate::prepare::{PrepareSettings, compile};
@@ -624,4 +627,25 @@ proptest! {
             assert!(is_fine && sample.ended_ns > 0, "{sample:?}");
         });
     }
+}
+
+#[test]
+fn requests_of_a_trace_say_so_over_http_2_too() {
+    on_a_core(async {
+        let server = Server::real(Builder::new()).await;
+        let parent = TraceContext::of_run(RunId::new());
+        let mut plan = plan(None, vec![get(&server, "/")]);
+        plan.http.version = HttpVersion::Http2;
+        let trace = Some(ShardTrace { parent, sample: Share::ALL });
+        let settings = PrepareSettings { listens_on_loopback: true, ..PrepareSettings::default() };
+        let program = compile(&Shard { trace, ..shard(1) }, &plan, &settings).unwrap();
+        let mut vu = VuClient::new(CoreClient::new(Arc::new(program)), 0);
+        for _ in 0..2 {
+            assert_status(&vu.step(0).await, 200);
+        }
+        let said = server.seen.traceparents.borrow().clone();
+        let places: Vec<TraceContext> = said.iter().map(|said| said.parse().unwrap()).collect();
+        assert!(places.len() == 2 && places[0].span != places[1].span, "{said:?}");
+        assert!(places.iter().all(|place| place.trace == parent.trace && place.is_sampled), "{said:?}");
+    });
 }

@@ -29,6 +29,8 @@ pub struct Seen {
     pub body_bytes: Cell<u64>,
     pub cancelled: Cell<usize>,
     pub heads: RefCell<Vec<String>>,
+    /// What each request of a real server said of its trace.
+    pub traceparents: RefCell<Vec<String>>,
     /// Bytes of the frames of streams that came, and that went out (scripted servers only).
     pub stream_bytes: Cell<(u64, u64)>,
     changed: Notify,
@@ -159,6 +161,9 @@ async fn answer_all(
             add(&seen.requests, 1);
             add(&seen.concurrent, 1);
             seen.concurrent_max.set(seen.concurrent_max.get().max(seen.concurrent.get()));
+            if let Some(said) = request.headers().get("traceparent") {
+                seen.traceparents.borrow_mut().push(said.to_str().unwrap().to_owned());
+            }
             let cookies: Vec<_> =
                 request.headers().get_all("cookie").iter().map(|value| value.to_str().unwrap()).collect();
             seen.heads.borrow_mut().push(format!("{} {} {cookies:?}", request.method(), request.uri()));
