@@ -38,8 +38,8 @@ if [ -n "${PROGRAM:-}" ]; then
   chmod 755 "$folder/instead/cargo"
   volumes="--volume $folder/instead:/usr/local/cargo/bin"
 fi
-epoch=$(git log -1 --format=%ct)
-make image IMAGE="$image" BUILDER="$program --root $folder/storage --runroot $folder/run bud --isolation chroot --pull-never --layers=false $volumes"
+epoch=$(git log -1 --format=%ct) revision=$(git rev-parse HEAD)
+make image IMAGE="$image" BUILDER="$program --root $folder/storage --runroot $folder/run bud --format docker --timestamp $epoch --isolation chroot --pull-never --layers=false $volumes"
 
 # A line for each file: its path, its mode, its time, its content.
 listed() { (cd "$1" && find . -type f -printf '%P %m %T@\n' | sort && find . -type f -exec sha256sum {} + | sort -k 2); }
@@ -53,7 +53,11 @@ SOURCE_DATE_EPOCH=$epoch chroot "$folder/base" sh /made/image-root.sh /made/volc
 diff <(listed "$folder/base/made/image-root") <(listed "$built")
 echo "The image has the $(find "$built" -type f | wc -l) files of deploy/image-root.sh, $(du -sm "$built" | cut -f 1) MB."
 chroot "$built" /usr/bin/volcanion --version
-buildah inspect --type image --format '{{ .OCIv1.Config.Labels }} {{ .OCIv1.Config.Entrypoint }} {{ .OCIv1.Config.User }}' "$image"
+about=$(buildah inspect --type image "$image")
+for word in '"/usr/bin/volcanion"' '"65532:65532"' "$revision" http://127.0.0.1:8080/livez; do
+  grep -qF "$word" <<<"$about" || { echo "The image does not say $word." >&2; exit 1; }
+done
+echo "Its layer is $(buildah inspect --type image --format '{{ index .Docker.RootFS.DiffIDs 0 }}' "$image"), each time that this commit is built on these packages."
 if [ -z "${PROGRAM:-}" ] && grep -aoE '/src/(agent|common|master|cli)/src/[a-z/]+|/usr/local/cargo' "$built/usr/bin/volcanion"; then
   echo "The program names where it was built." >&2
   exit 1
