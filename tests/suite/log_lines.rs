@@ -90,7 +90,7 @@ async fn every_line_says_its_run_its_agent_and_its_request() {
     let master = lines(&cluster.master);
     check(&cluster.master, &master);
     let of_master = of_run(&master, &run);
-    for message in ["run accepted", "run is running", "run is completed", "performance", "request"] {
+    for message in ["run accepted", "run is running", "run ended", "performance", "request"] {
         assert!(has(&of_master, message), "`{message}` among {of_master:#?}");
     }
     for (number, agent) in cluster.agents.iter().enumerate() {

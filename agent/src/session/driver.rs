@@ -367,7 +367,10 @@ impl Driver {
                 self.running = Some(running);
                 None
             }
-            Err(fault) => Some(fault),
+            Err(fault) => {
+                self.spans.finish(false);
+                Some(fault)
+            }
         }
     }
 

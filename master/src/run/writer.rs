@@ -98,7 +98,7 @@ async fn write_one(shared: &Shared, run: RunId, live: &Live, write: &Write) -> R
                 store.end_run(epoch, run, &end).await?;
                 show_end(live, &end, Arc::clone(&ending.totals));
                 tracing::info!(
-                    run_id = %run, status = end.status.name(), reason = ?end.reason, message = end.message.as_deref(),
+                    run_id = %run, status = end.status.name(), reason = ?end.reason, detail = end.message.as_deref(),
                     requests = end.metrics.total_requests, failed = end.metrics.failed_requests, "run ended"
                 );
                 Ok(())

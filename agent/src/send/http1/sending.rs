@@ -142,11 +142,14 @@ fn splice(outgoing: &Outgoing<'_>) -> Box<[u8]> {
     let (head, content) = message.http1.split_at(message.http1_head_bytes);
     let content = if content.len() > COPIED_BYTES_MAX { &[] } else { content };
     let place = message.http1_cookie.clone();
-    let line = |name: &'static [u8], value: &[u8]| [name, b": ", value, b"\r\n"].concat();
-    let cookie = if cookie.is_empty() { head[place.clone()].to_vec() } else { line(b"cookie", cookie) };
-    let traceparent =
-        if traceparent.is_empty() { Vec::new() } else { line(TRACEPARENT.as_bytes(), traceparent) };
-    [&head[..place.start], &cookie, &traceparent, &head[place.end..], content].concat().into()
+    let (before, own_cookie, after) = (&head[..place.start], &head[place.clone()], &head[place.end..]);
+    let line = |name: &'static str, value| [name.as_bytes(), b": ", value, b"\r\n"];
+    let [c0, c1, c2, c3] =
+        if cookie.is_empty() { [own_cookie, b"", b"", b""] } else { line("cookie", cookie) };
+    let [t0, t1, t2, t3] =
+        if traceparent.is_empty() { [b"".as_slice(); 4] } else { line(TRACEPARENT, traceparent) };
+    // All of it at once, so that it is one allocation.
+    [before, c0, c1, c2, c3, t0, t1, t2, t3, after, content].concat().into()
 }
 
 #[cfg(test)]
