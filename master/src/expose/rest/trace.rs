@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::field::{Empty, display};
@@ -36,8 +36,9 @@ pub(super) async fn trace(State(state): State<RestState>, mut request: Request, 
     let mut parent = parent_of(request.headers());
     // Probes and scrapes come every few seconds; they are no spans.
     let mut spanned = is_call.then(|| {
+        let method = known(&method);
         let mut span = state.options.tracer.begin(format!("{method} {path}"), Kind::Server, parent);
-        span.set("http.request.method", method.as_str().to_owned().into());
+        span.set("http.request.method", method.into());
         span.set("http.route", path.clone().into());
         span
     });
@@ -78,6 +79,20 @@ fn say(request_id: &str, method: &str, path: &str, status: u16, began: Instant) 
     } else {
         // Probes and scrapes come every few seconds.
         tracing::debug!(request_id, method, path, status, duration_ms, "request");
+    }
+}
+
+/// A method as spans say it: not by a word that a client made up.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
     }
 }
 
