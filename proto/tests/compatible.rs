@@ -15,7 +15,11 @@ fn wire() -> BTreeSet<String> {
             fields(&mut lines, message.name(), message);
         }
         for kind in &file.enum_type {
-            lines.extend(kind.value.iter().map(|value| format!("{}.{} = {}", kind.name(), value.name(), value.number())));
+            lines.extend(
+                kind.value
+                    .iter()
+                    .map(|value| format!("{}.{} = {}", kind.name(), value.name(), value.number())),
+            );
         }
         for service in &file.service {
             for call in &service.method {
@@ -37,11 +41,18 @@ fn wire() -> BTreeSet<String> {
 fn fields(lines: &mut BTreeSet<String>, name: &str, message: &DescriptorProto) {
     for field in &message.field {
         let (kind, label) = (field.r#type().as_str_name(), field.label().as_str_name());
-        lines.insert(format!("{name}.{} = {}, {kind} {}, {label}", field.name(), field.number(), field.type_name()));
+        lines.insert(format!(
+            "{name}.{} = {}, {kind} {}, {label}",
+            field.name(),
+            field.number(),
+            field.type_name()
+        ));
     }
     for kind in &message.enum_type {
         lines.extend(
-            kind.value.iter().map(|value| format!("{name}.{}.{} = {}", kind.name(), value.name(), value.number())),
+            kind.value
+                .iter()
+                .map(|value| format!("{name}.{}.{} = {}", kind.name(), value.name(), value.number())),
         );
     }
     for inner in &message.nested_type {

@@ -56,10 +56,13 @@ impl Prometheus {
 
     /// Its rules, each with how its last evaluation went.
     pub async fn rules(&self) -> Option<Vec<(String, String)>> {
-        let answer: Value = http().get(format!("{}/api/v1/rules", self.url)).send().await.ok()?.json().await.ok()?;
+        let answer: Value =
+            http().get(format!("{}/api/v1/rules", self.url)).send().await.ok()?.json().await.ok()?;
         let groups = answer["data"]["groups"].as_array()?.iter();
         let rules = groups.flat_map(|group| group["rules"].as_array().into_iter().flatten());
-        rules.map(|rule| Some((rule["name"].as_str()?.to_owned(), rule["health"].as_str()?.to_owned()))).collect()
+        rules
+            .map(|rule| Some((rule["name"].as_str()?.to_owned(), rule["health"].as_str()?.to_owned())))
+            .collect()
     }
 
     /// The one value of an instant query; nothing where there is none.

@@ -217,7 +217,11 @@ impl Installed {
         for (component, port) in [("master", 8080), ("agent", 9090)] {
             let label = format!("app.kubernetes.io/component={component}");
             let pods = self.cluster.json(&["get", "pods", "-l", &label]).await;
-            let addresses = pods["items"].as_array().unwrap().iter().map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned());
+            let addresses = pods["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned());
             targets.extend(addresses.map(|address| format!("{address}:{port}")));
         }
         let config = json!({
@@ -237,7 +241,8 @@ impl Installed {
         self.cluster.apply("prometheus", &pod).await;
         self.cluster.kubectl(&["wait", "--for=condition=Ready", "pod/prometheus", "--timeout=60s"]).await;
         let pod = self.cluster.json(&["get", "pod", "prometheus"]).await;
-        let address = self.cluster.let_in_to(&format!("{}:9090", pod["status"]["podIP"].as_str().unwrap())).await;
+        let address =
+            self.cluster.let_in_to(&format!("{}:9090", pod["status"]["podIP"].as_str().unwrap())).await;
         let prometheus = Prometheus::at(format!("http://{address}"));
         let all = targets.len();
         await_some("Prometheus scrapes masters and agents", LIMIT, || async {
@@ -401,12 +406,21 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
 
     // What was measured stays, nothing else.
     cluster.helm(&["uninstall", "vol", "--wait"]).await;
-    let own = |name: &String| name.starts_with("pod/prometheus") || name.starts_with("pod/reaches") || name == "configmap/prometheus";
+    let own = |name: &String| {
+        name.starts_with("pod/prometheus")
+            || name.starts_with("pod/reaches")
+            || name == "configmap/prometheus"
+    };
     let expected = BTreeSet::from(["persistentvolumeclaim/data-vol-etcd-0".to_owned()]);
     let mut left = BTreeSet::new();
     let gone = async {
         loop {
-            left = objects(cluster).await.difference(&installed.before).filter(|name| !own(name)).cloned().collect();
+            left = objects(cluster)
+                .await
+                .difference(&installed.before)
+                .filter(|name| !own(name))
+                .cloned()
+                .collect();
             if left == expected {
                 return;
             }

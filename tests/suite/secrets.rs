@@ -89,7 +89,9 @@ fn look_through_files(folder: &Path) -> usize {
 
 fn secrets_folder() -> TempDir {
     let folder = TempDir::new().unwrap();
-    for (name, value) in [("in-header", IN_HEADER), ("in.url", IN_URL), ("in_body", IN_BODY), ("unfit", UNFIT)] {
+    for (name, value) in
+        [("in-header", IN_HEADER), ("in.url", IN_URL), ("in_body", IN_BODY), ("unfit", UNFIT)]
+    {
         fs::write(folder.path().join(name), format!("{value}\n")).unwrap();
     }
     folder
@@ -101,9 +103,12 @@ fn check_heard(heard: &Heard) {
     assert_eq!(heard.len(), 10);
     let password = json!({ "password": IN_BODY }).to_string();
     for said in heard {
-        for expected in
-            [&format!("key={IN_URL}"), &format!("\"x-step\": \"{IN_HEADER}\""), &format!("Bearer {IN_VARIABLE}"), &password]
-        {
+        for expected in [
+            &format!("key={IN_URL}"),
+            &format!("\"x-step\": \"{IN_HEADER}\""),
+            &format!("Bearer {IN_VARIABLE}"),
+            &password,
+        ] {
             assert!(said.contains(expected), "{expected} is not in {said}");
         }
     }
@@ -123,7 +128,11 @@ async fn secrets_reach_the_target_and_nothing_else() {
     for version in ["1.1", "2"] {
         let run = rest.start(&plan(&url, version)).await;
         let metrics = rest.ended(&run, std::time::Duration::from_secs(60)).await;
-        assert_eq!((&metrics["total_requests"], &metrics["failed_requests"]), (&json!(10), &json!(0)), "{metrics}");
+        assert_eq!(
+            (&metrics["total_requests"], &metrics["failed_requests"]),
+            (&json!(10), &json!(0)),
+            "{metrics}"
+        );
         check_heard(&heard);
         for path in ["", "/live", "/metrics", "/intervals", "/events"] {
             let path = format!("/api/v1/test-runs/{run}{path}");
@@ -136,7 +145,9 @@ async fn secrets_reach_the_target_and_nothing_else() {
     unfit["headers"] = json!({ "x-plan": "{{ secret('unfit') }}" });
     let mut missing = plan(&url, "1.1");
     missing["headers"] = json!({ "x-plan": "{{ secret('nobody.has') }}{{ secret('in-header') }}" });
-    for (plan, words) in [(unfit, ["x-plan", "line break"]), (missing, ["nobody.has", "VOLCANION_SECRET_NOBODY_HAS"])] {
+    for (plan, words) in
+        [(unfit, ["x-plan", "line break"]), (missing, ["nobody.has", "VOLCANION_SECRET_NOBODY_HAS"])]
+    {
         let run = rest.start(&plan).await;
         rest.ended(&run, std::time::Duration::from_secs(60)).await;
         let view = rest.text(&format!("/api/v1/test-runs/{run}")).await;
@@ -145,7 +156,9 @@ async fn secrets_reach_the_target_and_nothing_else() {
     }
     assert_eq!(heard.lock().unwrap().len(), 0, "nothing was sent without its secrets");
 
-    for path in ["/api/v1/test-plans", "/api/v1/test-runs", "/api/v1/agents", "/api/v1/audit-logs", "/metrics"] {
+    for path in
+        ["/api/v1/test-plans", "/api/v1/test-runs", "/api/v1/agents", "/api/v1/audit-logs", "/metrics"]
+    {
         look(path, rest.text(path).await.as_bytes());
     }
     let (status, checked) = rest.post("/api/v1/test-plans/validate", &plan(&url, "1.1")).await;
@@ -179,6 +192,10 @@ async fn a_load_from_this_machine_has_secrets_too_and_shows_none() {
 
     let without = volcanion(&["run", &words[0]]).await;
     assert_eq!(without.code, 3, "{}", without.stderr);
-    assert!(["--secrets", "in.url", "in_body"].iter().all(|word| without.stdout.contains(word)), "{}", without.stdout);
+    assert!(
+        ["--secrets", "in.url", "in_body"].iter().all(|word| without.stdout.contains(word)),
+        "{}",
+        without.stdout
+    );
     assert_eq!(heard.lock().unwrap().len(), 0);
 }

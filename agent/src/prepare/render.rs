@@ -15,7 +15,9 @@ use url::Url;
 use volcanion_common::plan::request::join;
 use volcanion_common::plan::template::Template;
 use volcanion_common::plan::{Body, Header, Plan, RequestStep};
-use volcanion_common::validate::bounds::{BODY_BYTES_MAX, HEADER_BYTES_MAX, REQUESTS_BYTES_MAX, URL_BYTES_MAX};
+use volcanion_common::validate::bounds::{
+    BODY_BYTES_MAX, HEADER_BYTES_MAX, REQUESTS_BYTES_MAX, URL_BYTES_MAX,
+};
 
 use super::message::{BodyFile, Message, Parts, Payload, SecretParts};
 use super::secrets::Secrets;
@@ -94,7 +96,8 @@ impl<'a> Renderer<'a> {
         let text = self.filled(template, "the URL", URL_BYTES_MAX)?;
         join(self.plan.target.as_deref(), &text).map_err(|message| {
             if template.has_secrets() {
-                "the URL is none once its secrets are filled in; see that their values are percent-encoded".to_owned()
+                "the URL is none once its secrets are filled in; see that their values are percent-encoded"
+                    .to_owned()
             } else {
                 message
             }
@@ -104,10 +107,13 @@ impl<'a> Renderer<'a> {
     /// A template's text, if it is not longer than it may be. Without secrets its length was looked at before.
     fn filled(&mut self, template: &Template, what: &str, bytes_max: usize) -> Result<String, String> {
         if template.has_secrets() {
-            let size = template.rendered_bytes(&self.plan.variables).saturating_add(self.secrets.bytes(template));
+            let size =
+                template.rendered_bytes(&self.plan.variables).saturating_add(self.secrets.bytes(template));
             self.bytes = self.bytes.saturating_add(size);
             if size > bytes_max || self.bytes > REQUESTS_BYTES_MAX {
-                return Err(format!("{what} may have up to {size} bytes once its secrets are filled in; at most {bytes_max} are possible, and {REQUESTS_BYTES_MAX} in all requests"));
+                return Err(format!(
+                    "{what} may have up to {size} bytes once its secrets are filled in; at most {bytes_max} are possible, and {REQUESTS_BYTES_MAX} in all requests"
+                ));
             }
         }
         Ok(template.render_with(&self.plan.variables, |name| self.secrets.value(name)))
@@ -131,8 +137,10 @@ impl<'a> Renderer<'a> {
                 ));
             }
             if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                return Err("header `transfer-encoding`: bodies go out with their length; leave the header out"
-                    .to_owned());
+                return Err(
+                    "header `transfer-encoding`: bodies go out with their length; leave the header out"
+                        .to_owned(),
+                );
             }
             if header.value.has_secrets() {
                 secret.push(header.name.to_ascii_lowercase());

@@ -52,15 +52,23 @@ impl SecretSources {
         let way_out = || {
             let variable = variable(name);
             match &self.folder {
-                Some(folder) => format!("put it on every agent as a file `{name}` in {}, or as the variable {variable}", folder.display()),
-                None => format!("start every agent with --secrets DIR and a file `{name}` there, or with the variable {variable}"),
+                Some(folder) => format!(
+                    "put it on every agent as a file `{name}` in {}, or as the variable {variable}",
+                    folder.display()
+                ),
+                None => format!(
+                    "start every agent with --secrets DIR and a file `{name}` there, or with the variable {variable}"
+                ),
             }
         };
         if let Some(folder) = self.folder.as_deref().filter(|folder| folder.join(name).exists()) {
-            let bytes = folder::read(Some(folder), "secrets", name, SECRET_BYTES_MAX).map_err(|error| error.message)?;
-            let text = String::from_utf8(bytes).map_err(|_| format!("secret `{name}`: its file is no text; put UTF-8 there"))?;
+            let bytes = folder::read(Some(folder), "secrets", name, SECRET_BYTES_MAX)
+                .map_err(|error| error.message)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| format!("secret `{name}`: its file is no text; put UTF-8 there"))?;
             // Editors and `echo` end a file with a line end, which nobody means.
-            let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+            let text =
+                text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
             return not_empty(name, SecretText(text.to_owned()));
         }
         match self.variables.get(&variable(name)[VARIABLE_PREFIX.len()..]) {
@@ -79,7 +87,8 @@ fn not_empty(name: &str, value: SecretText) -> Result<SecretText, String> {
 
 /// The environment variable of a secret: in upper case, with `_` for `-` and `.`.
 fn variable(name: &str) -> String {
-    let name: String = name.chars().map(|c| if matches!(c, '-' | '.') { '_' } else { c.to_ascii_uppercase() }).collect();
+    let name: String =
+        name.chars().map(|c| if matches!(c, '-' | '.') { '_' } else { c.to_ascii_uppercase() }).collect();
     format!("{VARIABLE_PREFIX}{name}")
 }
 
@@ -110,8 +119,12 @@ impl Secrets {
 
     /// How long the template's secrets are together at most, once they are filled in.
     pub fn bytes(&self, template: &Template) -> usize {
-        let bytes = |in_json: bool, value: &str| if in_json { value.len().saturating_mul(6) } else { value.len() };
-        template.secrets().map(|hole| bytes(hole.in_json, self.value(&hole.name))).fold(0, usize::saturating_add)
+        let bytes =
+            |in_json: bool, value: &str| if in_json { value.len().saturating_mul(6) } else { value.len() };
+        template
+            .secrets()
+            .map(|hole| bytes(hole.in_json, self.value(&hole.name)))
+            .fold(0, usize::saturating_add)
     }
 }
 
@@ -139,13 +152,22 @@ mod tests {
         std::fs::write(folder.path().join("empty"), "\n").unwrap();
         std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
         std::fs::write(folder.path().join("long"), "x".repeat(SECRET_BYTES_MAX as usize + 1)).unwrap();
-        let environment = [("VOLCANION_SECRET_DB_KEY", "from-variable"), ("VOLCANION_SECRET_API_TOKEN", "t"), ("DB_KEY", "no")];
+        let environment = [
+            ("VOLCANION_SECRET_DB_KEY", "from-variable"),
+            ("VOLCANION_SECRET_API_TOKEN", "t"),
+            ("DB_KEY", "no"),
+        ];
         let environment = environment.map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let sources = SecretSources::new(Some(folder.path().to_owned()), environment.clone());
         assert_eq!(sources.find("db.key").unwrap().0, "from-file");
         assert_eq!(sources.find("api-token").unwrap().0, "t");
         assert_eq!(SecretSources::new(None, environment).find("db-key").unwrap().0, "from-variable");
-        for (name, word) in [("empty", "is empty"), ("binary", "UTF-8"), ("long", "more than"), ("missing", "VOLCANION_SECRET_MISSING")] {
+        for (name, word) in [
+            ("empty", "is empty"),
+            ("binary", "UTF-8"),
+            ("long", "more than"),
+            ("missing", "VOLCANION_SECRET_MISSING"),
+        ] {
             let error = sources.find(name).unwrap_err();
             assert!(error.contains(name) && error.contains(word), "{error}");
         }

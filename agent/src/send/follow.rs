@@ -177,7 +177,10 @@ mod tests {
             let names = parts.headers.iter().filter(|(name, _)| name.starts_with("X-"));
             Some((names.map(|(name, _)| name.clone()).collect::<Vec<_>>(), parts.secret.is_in_body))
         };
-        assert_eq!(names(&message, "/x", 307), Some((vec!["X-Plain".to_owned(), "X-Other".to_owned()], true)));
+        assert_eq!(
+            names(&message, "/x", 307),
+            Some((vec!["X-Plain".to_owned(), "X-Other".to_owned()], true))
+        );
         assert_eq!(names(&message, "http://i/", 302), Some((vec!["X-Other".to_owned()], false)));
         assert_eq!(names(&message, "http://i/", 307), None);
         message.secret.is_in_body = false;

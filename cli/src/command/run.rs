@@ -162,7 +162,16 @@ mod tests {
             idle(
                 "--cores 1 --pin --busy-poll --quantum 0us --files . --secrets . --otlp-endpoint http://a:4317 --trace-sample 1%"
             ),
-            ["--cores", "--pin", "--busy-poll", "--quantum", "--files", "--secrets", "--otlp-endpoint", "--trace-sample"]
+            [
+                "--cores",
+                "--pin",
+                "--busy-poll",
+                "--quantum",
+                "--files",
+                "--secrets",
+                "--otlp-endpoint",
+                "--trace-sample"
+            ]
         );
     }
 }

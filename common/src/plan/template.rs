@@ -106,7 +106,9 @@ impl Template {
                     Some(value) => filled.push_literal(&escaped_for_json(value)),
                     None => filled.pieces.push(Piece::Variable(name)),
                 },
-                Piece::Secret(hole) => filled.pieces.push(Piece::Secret(SecretHole { in_json: true, ..hole })),
+                Piece::Secret(hole) => {
+                    filled.pieces.push(Piece::Secret(SecretHole { in_json: true, ..hole }))
+                }
             }
         }
         filled
@@ -182,9 +184,12 @@ fn escaped_for_json(text: &str) -> String {
 fn secret(call: &str) -> Result<SecretHole, String> {
     let wrong = || {
         let shown = super::node::excerpt(call);
-        format!("`{{{{ {shown} }}}}` is not how a secret is named; write secret('NAME'), with letters, digits, `_`, `-` and `.`")
+        format!(
+            "`{{{{ {shown} }}}}` is not how a secret is named; write secret('NAME'), with letters, digits, `_`, `-` and `.`"
+        )
     };
-    let (call, filter) = call.split_once('|').map_or((call, None), |(call, filter)| (call, Some(filter.trim())));
+    let (call, filter) =
+        call.split_once('|').map_or((call, None), |(call, filter)| (call, Some(filter.trim())));
     let name = call.trim().strip_prefix("secret(").and_then(|rest| rest.strip_suffix(')')).map(str::trim);
     let name = name.and_then(|name| name.strip_prefix('\'')?.strip_suffix('\'')).ok_or_else(wrong)?;
     if !is_secret_name(name) || filter.is_some_and(|filter| filter != "json") {
@@ -247,7 +252,15 @@ mod tests {
 
     #[test]
     fn a_hole_that_is_no_name_is_refused() {
-        let secrets = ["secret()", "secret(x)", "secret('')", "secret('.x')", "secret('a/b')", "secret('x'", "secret('x') | upper"];
+        let secrets = [
+            "secret()",
+            "secret(x)",
+            "secret('')",
+            "secret('.x')",
+            "secret('a/b')",
+            "secret('x'",
+            "secret('x') | upper",
+        ];
         let secrets = secrets.map(|wrong| format!("{{{{ {wrong} }}}}"));
         let others = ["{{", "{{ }}", "{{ a.b }}", "{{ 1a }}", "{{ f(x) }}"];
         for wrong in others.into_iter().chain(secrets.iter().map(String::as_str)) {
@@ -262,7 +275,10 @@ mod tests {
         assert_eq!(template.to_string(), "Bearer {{ secret('api.key-1') }}!");
         assert_eq!(template.render(&BTreeMap::new()), "Bearer !");
         let variables = BTreeMap::new();
-        assert_eq!(template.render_with(&variables, |name| if name == "api.key-1" { "k\"1" } else { "" }), "Bearer k\"1!");
+        assert_eq!(
+            template.render_with(&variables, |name| if name == "api.key-1" { "k\"1" } else { "" }),
+            "Bearer k\"1!"
+        );
         assert_eq!((template.has_secrets(), template.variables().count()), (true, 0));
         let json = Template::parse("{\"a\":\"{{ secret('a') }}\"}").unwrap().fill_json(&variables);
         assert_eq!(json.to_string(), "{\"a\":\"{{ secret('a') | json }}\"}");

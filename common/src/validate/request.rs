@@ -176,7 +176,8 @@ fn headers(plan: &Plan, headers: &[Header], of: &str, found: &mut Found) {
         if value.bytes().any(|b| b < b' ' && b != b'\t' || b == 0x7f) {
             found.note(path, "the value holds a line break or another control character; leave it out");
         } else if header.name.eq_ignore_ascii_case("host") && header.value.has_secrets() {
-            found.note(path, "a host is no secret: the target's answers and logs would show it; write it out");
+            found
+                .note(path, "a host is no secret: the target's answers and logs would show it; write it out");
         } else if header.name.eq_ignore_ascii_case("host") && !is_host(value.trim()) {
             found.note(
                 path,
