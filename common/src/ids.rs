@@ -54,6 +54,14 @@ uuid_id!(
     KeyId
 );
 
+impl RunId {
+    /// When it was made, in milliseconds since 1970 by the clock of who made it; none for an id that does not say.
+    pub fn made_unix_ms(self) -> Option<u64> {
+        let (secs, nanos) = self.0.get_timestamp()?.to_unix();
+        Some(secs.saturating_mul(1_000).saturating_add(u64::from(nanos / 1_000_000)))
+    }
+}
+
 /// An agent's name, unique in its cluster; it outlives the process, see [`Incarnation`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

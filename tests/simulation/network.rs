@@ -5,6 +5,7 @@ use volcanion_agent::session::machine::StreamId;
 use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::session::{Hello, Order, Report};
 use volcanion_master::run::machine::Event;
+use volcanion_master::session::HELLO_EXPIRES_MS;
 
 use crate::world::{Item, MS, SECOND, World, tell};
 
@@ -106,7 +107,10 @@ impl World {
             up_last_ns: 0,
         });
         self.agenda.after(OPEN_TIMEOUT, Item::OpenTimeout { stream: key });
-        self.say_down(key, Order::Hello(hello));
+        let node = &self.masters[master];
+        let expires_unix_ms = node.now(self.now_ns()).unix_ms + HELLO_EXPIRES_MS;
+        let sealed = hello.sealed(&self.key, expires_unix_ms).expect("a Hello can be written");
+        self.say_down(key, Order::Hello(sealed));
         key
     }
 

@@ -4,7 +4,7 @@ use volcanion_agent::session::fence::Tombstone;
 use volcanion_agent::session::load::{Fault, LoadEvent};
 use volcanion_agent::session::machine::{Action, Event, Machine, StreamId};
 use volcanion_common::ids::RunId;
-use volcanion_common::session::{Hello, Order, Report, ShardState, UNACKED_MAX};
+use volcanion_common::session::{Hello, Order, Report, SealedHello, ShardState, UNACKED_MAX};
 use volcanion_common::shard::Shard;
 
 use crate::agents::{AgentNode, TICK};
@@ -61,18 +61,27 @@ impl World {
         }
     }
 
-    fn hello_arrives(&mut self, key: StreamKey, mut hello: Hello) {
+    fn hello_arrives(&mut self, key: StreamKey, sealed: SealedHello) {
         let now_ns = self.now_ns();
         let sabotage = self.sabotage;
         let node = &mut self.agents[key.agent];
-        let (run, epoch, before) = (hello.run, hello.epoch.0, node.fence.highest());
-        if sabotage == Sabotage::AgentIgnoresEpochs {
-            hello.epoch = hello.epoch.max(before);
-        }
-        if let Err(reason) = admit(node, &hello) {
-            let delay = self.delay(key.master, key.agent);
-            return self.agenda.after(delay, Item::Refused { stream: key, reason, fatal: true });
-        }
+        let now = node.now(now_ns);
+        let before = node.fence.highest();
+        let (said, _) = sealed.read().expect("masters of this world write Hellos");
+        let (run, epoch) = (said.run, said.epoch.0);
+        let sealed = if sabotage == Sabotage::AgentIgnoresEpochs {
+            let follows = Hello { epoch: said.epoch.max(before), ..said };
+            follows.sealed(&node.identity.key, u64::MAX).expect("a Hello can be written")
+        } else {
+            sealed
+        };
+        let hello = match admit(node, &sealed, now.unix_ms) {
+            Ok(hello) => hello,
+            Err(reason) => {
+                let delay = self.delay(key.master, key.agent);
+                return self.agenda.after(delay, Item::Refused { stream: key, reason, fatal: true });
+            }
+        };
         let highest = node.fence.highest();
         if highest > before {
             let runs: Vec<RunId> = node.runs.keys().copied().collect();
@@ -211,6 +220,7 @@ impl World {
                 }
                 self.say_up(key, report);
             }
+            Action::Refused { order, refusal } => tell!(self, "a{agent} refuses {order}: {refusal}"),
             Action::Refuse { stream, refusal } => {
                 if let Some((_, key)) = carried.candidate.take_if(|(id, _)| *id == stream) {
                     self.network.streams[key.place].is_agent_open = false;
@@ -320,16 +330,16 @@ impl World {
 }
 
 /// Who is let in to the desk.
-fn admit(node: &mut AgentNode, hello: &Hello) -> Result<(), String> {
-    node.fence.admit(hello).map_err(|refusal| refusal.to_string())?;
+fn admit(node: &mut AgentNode, sealed: &SealedHello, now_unix_ms: u64) -> Result<Hello, String> {
+    let hello = node.fence.admit(sealed, now_unix_ms).map_err(|refusal| refusal.to_string())?;
     if node.runs.contains_key(&hello.run) {
-        return Ok(());
+        return Ok(hello);
     }
     match node.fence.tombstone(hello.run) {
         Some(Tombstone::GivenUp) => Err("the run is over".to_owned()),
-        Some(Tombstone::Durable { .. }) => Ok(()),
+        Some(Tombstone::Durable { .. }) => Ok(hello),
         None if node.is_leaving => Err("the agent is leaving".to_owned()),
-        None => Ok(()),
+        None => Ok(hello),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - No order passes but by the fence; the highest epoch goes out to all runs, whichever run's stream brought it.
 //! - Told to drain, it takes no run that it does not carry. Of those, elastic ones are handed over; the others go on as if nothing was, and their sessions say nothing of it.
-//! - Told to kill, it has every run end its load at once.
+//! - Told to kill, it has every run end its load at once, and takes none any more that was made before.
 //! - A run has one task; a task that panicked takes the agent with it, loudly.
 
 use std::collections::HashMap;
@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, error_span, info, warn};
 use volcanion_common::ids::{Epoch, RunId};
-use volcanion_common::session::Hello;
 use volcanion_common::session::command::Purpose;
+use volcanion_common::session::{Hello, SealedHello};
 use volcanion_common::units::Micros;
 use volcanion_proto::v1 as pb;
 
-use super::driver::{ReportSender, RunMessage, Surroundings, drive, refused, unix_ms};
+use super::driver::{ReportSender, RunMessage, Surroundings, drive, note_refusal, refused, unix_ms};
 use super::fence::{Fence, Identity, Refusal, Tombstone, check_command};
 use super::machine::Machine;
 
@@ -58,7 +58,7 @@ pub struct DeskHandle {
 
 enum Visit {
     Open {
-        hello: Hello,
+        hello: SealedHello,
         orders: Box<Streaming<pb::Order>>,
         reports: ReportSender,
         request_id: Option<String>,
@@ -92,7 +92,7 @@ impl DeskHandle {
     /// Brings a stream whose first order is read; `request_id` is that of the request which the run began with, for the log.
     pub async fn open(
         &self,
-        hello: Hello,
+        hello: SealedHello,
         orders: Box<Streaming<pb::Order>>,
         reports: ReportSender,
         request_id: Option<String>,
@@ -192,17 +192,21 @@ impl Desk {
 
     async fn open(
         &mut self,
-        hello: Hello,
+        sealed: SealedHello,
         orders: Box<Streaming<pb::Order>>,
         reports: ReportSender,
         request_id: Option<&str>,
     ) {
-        if let Err(refusal) = self.admit(&hello) {
-            info!(run_id = %hello.run, request_id, epoch = %hello.epoch, code = refusal.code(), reason = %refusal, "a stream was refused");
-            // Nothing was said on the stream yet, so there is room.
-            let _ = reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
-            return;
-        }
+        let hello = match self.admit(&sealed) {
+            Ok(hello) => hello,
+            Err(refusal) => {
+                let said = sealed.read().ok().map(|(hello, _)| hello.run);
+                note_refusal("Hello", said, &self.identity.agent, &refusal);
+                // Nothing was said on the stream yet, so there is room.
+                let _ = reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
+                return;
+            }
+        };
         self.epochs
             .send_if_modified(|epoch| std::mem::replace(epoch, self.fence.highest()) != self.fence.highest());
         let run = hello.run;
@@ -214,16 +218,20 @@ impl Desk {
         }
     }
 
-    fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
-        self.fence.admit(hello)?;
+    fn admit(&mut self, sealed: &SealedHello) -> Result<Hello, Refusal> {
+        let hello = self.fence.admit(sealed, unix_ms())?;
         if self.runs.contains_key(&hello.run) {
-            return Ok(());
+            return Ok(hello);
         }
         match self.fence.tombstone(hello.run) {
-            Some(Tombstone::GivenUp) => Err(Refusal::RunOver(hello.run)),
-            Some(Tombstone::Durable { .. }) => Ok(()),
-            None => self.census.borrow().closed().map_or(Ok(()), Err),
+            Some(Tombstone::GivenUp) => return Err(Refusal::RunOver(hello.run)),
+            Some(Tombstone::Durable { .. }) => {}
+            None => {
+                self.census.borrow().closed().map_or(Ok(()), Err)?;
+                self.fence.check_killed(hello.run)?;
+            }
         }
+        Ok(hello)
     }
 
     fn begin(&mut self, run: RunId, request_id: Option<&str>) -> mpsc::Sender<RunMessage> {
@@ -253,9 +261,9 @@ impl Desk {
         self.census.send_modify(|census| census.runs.retain(|other| *other != run));
     }
 
-    async fn command(&self, purpose: Purpose, sealed_order: &[u8], seal: &[u8]) -> Result<u32, Refusal> {
+    async fn command(&mut self, purpose: Purpose, sealed_order: &[u8], seal: &[u8]) -> Result<u32, Refusal> {
         if let Err(refusal) = check_command(&self.identity, purpose, sealed_order, seal, unix_ms()) {
-            warn!(?purpose, code = refusal.code(), reason = %refusal, "an order was refused");
+            note_refusal(&format!("{purpose:?}"), None, &self.identity.agent, &refusal);
             return Err(refusal);
         }
         match purpose {
@@ -279,7 +287,8 @@ impl Desk {
         }
     }
 
-    async fn kill(&self) {
+    async fn kill(&mut self) {
+        self.fence.kill(unix_ms());
         warn!(runs = self.runs.len(), "the kill switch: every load ends at once");
         for run in self.runs.values() {
             // A run whose task has just ended need not be told.

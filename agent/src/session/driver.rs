@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
 use tracing::{Span, debug, info, warn};
-use volcanion_common::ids::{Epoch, RunId};
+use volcanion_common::ids::{AgentId, Epoch, RunId};
 use volcanion_common::session::{Hello, Order, Report};
 use volcanion_common::shard::Shard;
 use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::units::Micros;
 use volcanion_proto::v1 as pb;
 
-use super::fence::Tombstone;
+use super::fence::{Refusal, Tombstone};
 use super::lease::Lease;
 use super::load::{Fault, Load, LoadEvent, Loader, Running};
 use super::machine::{Action, Event, Machine, Now, StreamId};
@@ -287,8 +287,11 @@ impl Driver {
         for action in self.machine.handle(event, now) {
             match action {
                 Action::Send(report) => self.queue.push_back(report),
+                Action::Refused { order, refusal } => {
+                    note_refusal(order, Some(self.run), self.machine.agent(), &refusal);
+                }
                 Action::Refuse { stream, refusal } => {
-                    info!(run_id = %self.run, code = refusal.code(), reason = %refusal, "a stream was refused");
+                    note_refusal("Hello", Some(self.run), self.machine.agent(), &refusal);
                     if let Some(halves) = self.candidate.take_if(|candidate| candidate.id == stream) {
                         // A channel of a stream that said nothing yet has room.
                         let _ = halves.reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
@@ -353,7 +356,7 @@ impl Driver {
             let _in_run = span.enter();
             let result = around.loader.prepare(&shard);
             if let Err(fault) = &result {
-                warn!(run_id = %shard.run, code = fault.code, error = fault.message, "the shard cannot be carried");
+                warn!(run_id = %shard.run, agent_id = %shard.agent, code = fault.code, reason = fault.message, "the shard cannot be carried");
             }
             Compiled { attempt, result }
         });
@@ -411,6 +414,12 @@ impl Driver {
         debug!(run_id = %self.run, last_seq = %self.machine.outbox().last(), "its last delta");
         tombstone
     }
+}
+
+/// Notes that an order was not obeyed; the run is what the order says, where it can be read.
+pub fn note_refusal(order: &str, run: Option<RunId>, agent: &AgentId, refusal: &Refusal) {
+    let run_id = run.map(tracing::field::display);
+    warn!(order, run_id, agent_id = %agent, code = refusal.code(), reason = %refusal, "an order was refused");
 }
 
 /// How a refusal looks to a leader.

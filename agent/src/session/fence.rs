@@ -1,19 +1,23 @@
-//! What keeps wrong orders out: the agent's identity, the highest epoch, seals, expiry, tombstones.
+//! What keeps wrong orders out: the agent's identity, the highest epoch, seals, expiry, tombstones, the kill switch.
 //!
-//! One fence stands before all runs of an agent. No I/O, no clock. The highest epoch only rises; a run that was
-//! forgotten is never taken again, as far back as [`TOMBSTONES_MAX`] runs.
+//! One fence stands before all runs of an agent. No I/O, no clock. The highest epoch only rises, and only by a leader that holds the cluster's key; a run that was
+//! forgotten is never taken again, as far back as [`TOMBSTONES_MAX`] runs; one that was made before the kill switch was thrown is not taken after it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use volcanion_common::ids::{AgentId, Epoch, Incarnation, RunId, Seq};
-use volcanion_common::session::Hello;
-use volcanion_common::session::command::{Command, Purpose};
+use volcanion_common::session::command::{COMMAND_BYTES_MAX, Command, KILLED, Purpose};
 use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::session::{Hello, SealedHello};
 use volcanion_common::shard::Shard;
 
-/// How many orders are remembered; each is of use for a minute only.
-pub const OBEYED_MAX: usize = 1_024;
+use super::seals::Seals;
+
+/// How many orders are remembered, each for the minute in which it is of use; further ones are refused meanwhile.
+pub const OBEYED_MAX: usize = 4_096;
+/// How many Hellos are; they have a memory of their own, so that a busy leader's do not stand in the way of an order.
+pub const GREETED_MAX: usize = 16_384;
 /// How many forgotten runs are remembered; the oldest gives way.
 pub const TOMBSTONES_MAX: usize = 4_096;
 
@@ -27,26 +31,33 @@ pub struct Identity {
     /// Opens what masters of this cluster sealed.
     pub key: ClusterKey,
     /// Seals of orders that were obeyed.
-    obeyed: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    obeyed: Arc<Mutex<Seals>>,
+    /// Seals of Hellos that were taken.
+    greeted: Arc<Mutex<Seals>>,
 }
 
 impl Identity {
     /// A process that has obeyed nothing yet.
     pub fn new(agent: AgentId, incarnation: Incarnation, key: ClusterKey) -> Self {
-        Self { agent, incarnation, key, obeyed: Arc::default() }
+        let memory = |max| Arc::new(Mutex::new(Seals::new(max)));
+        Self { agent, incarnation, key, obeyed: memory(OBEYED_MAX), greeted: memory(GREETED_MAX) }
     }
 
-    /// Takes an order whose seal is good, once: its seal is remembered, as far back as [`OBEYED_MAX`] orders.
-    pub(super) fn obey_once(&self, seal: &[u8]) -> Result<(), Refusal> {
+    /// Takes an order whose seal is good, once: its seal is remembered until the order expires.
+    pub(super) fn obey_once(
+        &self,
+        seal: &[u8],
+        expires_unix_ms: u64,
+        now_unix_ms: u64,
+    ) -> Result<(), Refusal> {
+        // Every change under the lock is whole.
         let mut obeyed = self.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
-        if obeyed.iter().any(|known| known == seal) {
-            return Err(Refusal::Replayed);
-        }
-        if obeyed.len() >= OBEYED_MAX {
-            obeyed.pop_front();
-        }
-        obeyed.push_back(seal.to_owned());
-        Ok(())
+        obeyed.take(seal, expires_unix_ms, now_unix_ms)
+    }
+
+    fn greet_once(&self, seal: &[u8], expires_unix_ms: u64, now_unix_ms: u64) -> Result<(), Refusal> {
+        let mut greeted = self.greeted.lock().unwrap_or_else(PoisonError::into_inner);
+        greeted.take(seal, expires_unix_ms, now_unix_ms)
     }
 
     fn is_meant(&self, agent: &AgentId, incarnation: Incarnation) -> Result<(), Refusal> {
@@ -121,6 +132,17 @@ pub enum Refusal {
     /// A good seal that was here before.
     #[error("the order was obeyed before, and is not obeyed again")]
     Replayed,
+    /// More good seals than can be remembered came within the time that they are of use.
+    #[error(
+        "{max} orders came within a minute, which is the most that can be told from repeated ones; ask again in a minute"
+    )]
+    TooMany {
+        /// So many are remembered.
+        max: usize,
+    },
+    /// The run was made before the kill switch was thrown.
+    #[error("the kill switch was thrown after run {0} was made; start another")]
+    Killed(RunId),
     /// The run has another shard already.
     #[error("the run has a shard here already, and this is another one")]
     SecondShard,
@@ -148,6 +170,8 @@ impl Refusal {
             Self::NotOurs(_) => "not_ours",
             Self::Expired { .. } => "expired",
             Self::Replayed => "replayed",
+            Self::TooMany { .. } => "too_many_orders",
+            Self::Killed(_) => KILLED,
             Self::SecondShard => "second_shard",
             Self::NotPrepared { .. } => "not_prepared",
         }
@@ -174,12 +198,20 @@ pub struct Fence {
     tombstones: HashMap<RunId, Tombstone>,
     /// The order in which they came.
     burials: VecDeque<RunId>,
+    /// When the kill switch was last thrown, in milliseconds since 1970; 0: never.
+    killed_unix_ms: u64,
 }
 
 impl Fence {
     /// A fence that has seen nothing yet.
     pub fn new(identity: Identity) -> Self {
-        Self { identity, highest: Epoch(0), tombstones: HashMap::new(), burials: VecDeque::new() }
+        Self {
+            identity,
+            highest: Epoch(0),
+            tombstones: HashMap::new(),
+            burials: VecDeque::new(),
+            killed_unix_ms: 0,
+        }
     }
 
     /// The highest epoch seen.
@@ -187,19 +219,38 @@ impl Fence {
         self.highest
     }
 
-    /// Looks at the first order of a stream. Where it is admitted, the highest epoch is raised to its own.
+    /// Looks at the first order of a stream: its seal before all else. Where it is admitted, the highest epoch is raised to its own, and it is
+    /// not admitted again.
     ///
     /// # Errors
-    /// It is meant for another agent or process, or comes from a leader that was replaced.
-    pub fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
-        let is_any = hello.incarnation == Incarnation(0);
-        let asked = if is_any { self.identity.incarnation } else { hello.incarnation };
-        self.identity.is_meant(&hello.agent, asked)?;
+    /// The seal is not good, or came before; it is meant for another agent or process; its time is over; it comes from a leader that was replaced.
+    pub fn admit(&mut self, sealed: &SealedHello, now_unix_ms: u64) -> Result<Hello, Refusal> {
+        self.identity.check_seal(&sealed.sealed_hello, &sealed.seal)?;
+        let (hello, expires_unix_ms) =
+            sealed.read().map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        self.identity.is_meant(&hello.agent, hello.incarnation)?;
+        check_time(expires_unix_ms, now_unix_ms)?;
         if hello.epoch < self.highest {
             return Err(Refusal::StaleEpoch { asked: hello.epoch, highest: self.highest });
         }
+        self.identity.greet_once(&sealed.seal, expires_unix_ms, now_unix_ms)?;
         self.highest = hello.epoch;
-        Ok(())
+        Ok(hello)
+    }
+
+    /// The kill switch was thrown.
+    pub fn kill(&mut self, now_unix_ms: u64) {
+        self.killed_unix_ms = now_unix_ms;
+    }
+
+    /// Looks at a run that is not here: one that was on its way when the kill switch was thrown does not begin afterwards, however long its leader
+    /// took. A run's id says when it was made.
+    ///
+    /// # Errors
+    /// It was made before that.
+    pub fn check_killed(&self, run: RunId) -> Result<(), Refusal> {
+        let is_before = run.made_unix_ms().is_some_and(|made| made <= self.killed_unix_ms);
+        if is_before { Err(Refusal::Killed(run)) } else { Ok(()) }
     }
 
     /// What is left of a run, where it was here and was forgotten.
@@ -261,6 +312,9 @@ pub fn check_command(
     seal: &[u8],
     now_unix_ms: u64,
 ) -> Result<(), Refusal> {
+    if sealed_order.len() > COMMAND_BYTES_MAX {
+        return Err(Refusal::Unreadable(format!("{} bytes are no order", sealed_order.len())));
+    }
     identity.check_seal(sealed_order, seal)?;
     let order: Command =
         serde_json::from_slice(sealed_order).map_err(|error| Refusal::Unreadable(error.to_string()))?;
@@ -269,7 +323,7 @@ pub fn check_command(
     }
     identity.is_meant(&order.agent, order.incarnation)?;
     check_time(order.expires_unix_ms, now_unix_ms)?;
-    identity.obey_once(seal)
+    identity.obey_once(seal, order.expires_unix_ms, now_unix_ms)
 }
 
 fn check_time(expires_unix_ms: u64, now_unix_ms: u64) -> Result<(), Refusal> {
@@ -280,114 +334,4 @@ fn check_time(expires_unix_ms: u64, now_unix_ms: u64) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn identity() -> Identity {
-        Identity::new("a".into(), Incarnation(7), ClusterKey::new("0123456789abcdef").unwrap())
-    }
-
-    fn hello(epoch: u64) -> Hello {
-        Hello {
-            run: RunId::new(),
-            epoch: Epoch(epoch),
-            agent: "a".into(),
-            incarnation: Incarnation(7),
-            last_seq: Seq(0),
-        }
-    }
-
-    #[test]
-    fn the_epoch_only_rises_and_a_refused_stream_does_not_raise_it() {
-        let mut fence = Fence::new(identity());
-        fence.admit(&hello(3)).unwrap();
-        fence.admit(&hello(3)).unwrap();
-        assert_eq!(fence.admit(&hello(2)).unwrap_err().code(), "stale_epoch");
-        assert_eq!(fence.admit(&Hello { agent: "b".into(), ..hello(9) }).unwrap_err().code(), "wrong_agent");
-        assert_eq!(
-            fence.admit(&Hello { incarnation: Incarnation(8), ..hello(9) }).unwrap_err().code(),
-            "other_incarnation"
-        );
-        assert_eq!(fence.highest(), Epoch(3));
-        fence.admit(&Hello { incarnation: Incarnation(0), ..hello(4) }).unwrap();
-        assert_eq!(fence.highest(), Epoch(4));
-    }
-
-    #[test]
-    fn tombstones_are_bounded_and_the_newest_stay() {
-        let mut fence = Fence::new(identity());
-        let runs: Vec<RunId> = (0..TOMBSTONES_MAX + 10).map(|_| RunId::new()).collect();
-        for run in &runs {
-            fence.bury(*run, Tombstone::GivenUp);
-            fence.bury(*run, Tombstone::Durable { last_seq: Seq(1) });
-        }
-        assert_eq!(fence.tombstones.len(), TOMBSTONES_MAX);
-        assert_eq!(fence.tombstone(runs[9]), None);
-        assert_eq!(fence.tombstone(runs[10]), Some(Tombstone::Durable { last_seq: Seq(1) }));
-    }
-
-    #[test]
-    fn a_shard_is_opened_only_where_seal_and_names_and_time_are_right() {
-        let identity = identity();
-        let shard = Shard {
-            run: RunId::new(),
-            epoch: Epoch(3),
-            agent: "a".into(),
-            incarnation: Incarnation(7),
-            expires_unix_ms: 1_000,
-            seed: 1,
-            plan: serde_json::json!({}),
-            scenarios: Vec::new(),
-            first_vu: 0,
-            ready_for: Vec::new(),
-            trace: None,
-        };
-        let open = |shard: &Shard, now_unix_ms| {
-            let bytes = serde_json::to_vec(shard).unwrap();
-            let seal = identity.key.seal(&bytes);
-            open_shard(&identity, shard.run, Epoch(3), &bytes, &seal, now_unix_ms)
-        };
-        assert_eq!(open(&shard, 1_000), Ok(shard.clone()));
-        assert_eq!(open(&shard, 1_500), Err(Refusal::Expired { late_ms: 500 }));
-        let check = |wrong: Shard, what| assert_eq!(open(&wrong, 0), Err(Refusal::NotOurs(what)));
-        check(Shard { epoch: Epoch(2), ..shard.clone() }, "epoch");
-        check(Shard { agent: "b".into(), ..shard.clone() }, "agent");
-        check(Shard { incarnation: Incarnation(8), ..shard.clone() }, "incarnation");
-        let bytes = serde_json::to_vec(&shard).unwrap();
-        let seal = identity.key.seal(&bytes);
-        let other = open_shard(&identity, RunId::new(), Epoch(3), &bytes, &seal, 0);
-        assert_eq!(other, Err(Refusal::NotOurs("run")));
-        let mut altered = bytes.clone();
-        altered[10] ^= 1;
-        let altered = open_shard(&identity, shard.run, Epoch(3), &altered, &seal, 0);
-        assert_eq!(altered, Err(Refusal::BadSeal));
-        assert_eq!(
-            check_command(&identity, Purpose::Drain, &bytes, &seal, 0).unwrap_err().code(),
-            "unreadable"
-        );
-    }
-
-    #[test]
-    fn an_order_to_drain_is_obeyed_only_where_seal_and_names_and_time_are_right() {
-        let identity = identity();
-        let order = Command::new(Purpose::Drain, "a".into(), Incarnation(7), 1_000);
-        let check = |order: &Command, key: &ClusterKey, now_unix_ms| {
-            let (bytes, seal) = order.sealed(key).unwrap();
-            check_command(&identity, Purpose::Drain, &bytes, &seal, now_unix_ms)
-                .map_err(|refusal| refusal.code())
-        };
-        assert_eq!(check(&order, &identity.key, 1_000), Ok(()));
-        assert_eq!(check(&order, &identity.key, 1_000), Err("replayed"));
-        let kill = Command::new(Purpose::Kill, "a".into(), Incarnation(7), 1_000);
-        assert_eq!(check(&kill, &identity.key, 0), Err("not_ours"));
-        assert_eq!(check(&order, &identity.key, 1_001), Err("expired"));
-        assert_eq!(check(&order, &ClusterKey::open(), 0), Err("bad_seal"));
-        let other = Command::new(Purpose::Drain, "b".into(), Incarnation(7), 1_000);
-        assert_eq!(check(&other, &identity.key, 0), Err("wrong_agent"));
-        let other = Command::new(Purpose::Drain, "a".into(), Incarnation(0), 1_000);
-        assert_eq!(check(&other, &identity.key, 0), Err("other_incarnation"));
-        let (bytes, seal) = order.sealed(&identity.key).unwrap();
-        let as_shard = open_shard(&identity, RunId::new(), Epoch(3), &bytes, &seal, 0);
-        assert_eq!(as_shard.unwrap_err().code(), "unreadable");
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use ring::digest::Digest;
 use volcanion_common::delta::{Delta, Warning};
-use volcanion_common::ids::{Epoch, RunId, Seq};
+use volcanion_common::ids::{AgentId, Epoch, RunId, Seq};
 use volcanion_common::session::{DeltaFrame, Hello, Order, Report, ShardState, Welcome};
 use volcanion_common::units::{Micros, RunTime};
 
@@ -147,6 +147,11 @@ impl Machine {
         }
     }
 
+    /// Whose part of the run this is.
+    pub fn agent(&self) -> &AgentId {
+        &self.identity.agent
+    }
+
     /// What waits for its acknowledgement.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
@@ -253,7 +258,7 @@ impl Machine {
             Order::Hello(_) => self.close("a second hello on one stream".to_owned(), actions),
             Order::Prepare { sealed_shard, seal } => {
                 if let Err(refusal) = self.on_prepare(&sealed_shard, &seal, now, actions) {
-                    self.send(Fault::from(&refusal).report(), actions);
+                    self.refuse("Prepare", refusal, actions);
                 }
             }
             Order::StartAt { monotonic_ns } => self.on_start_at(monotonic_ns, now, actions),
@@ -371,6 +376,12 @@ impl Machine {
         if self.stream.take().is_some() {
             actions.push(Action::Close { reason });
         }
+    }
+
+    /// Says to the leader that an order is not obeyed, and has it noted.
+    fn refuse(&self, order: &'static str, refusal: Refusal, actions: &mut Vec<Action>) {
+        self.send(Fault::from(&refusal).report(), actions);
+        actions.push(Action::Refused { order, refusal });
     }
 
     fn send(&self, report: Report, actions: &mut Vec<Action>) {

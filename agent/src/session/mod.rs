@@ -11,5 +11,6 @@ pub mod lease;
 pub mod load;
 pub mod machine;
 mod performance;
+mod seals;
 pub mod service;
 pub mod spans;

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use volcanion_common::registry::Member;
 use volcanion_common::session::command::Purpose;
-use volcanion_common::session::{Hello, Order};
+use volcanion_common::session::{Order, SealedHello};
 use volcanion_common::telemetry::request_id::{REQUEST_ID, is_request_id};
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_server::Agent;
@@ -131,7 +131,7 @@ async fn welcome(
     }
 }
 
-async fn hello(orders: &mut Streaming<pb::Order>) -> Result<Hello, Status> {
+async fn hello(orders: &mut Streaming<pb::Order>) -> Result<SealedHello, Status> {
     let first =
         orders.message().await?.ok_or_else(|| Status::invalid_argument("a stream without an order"))?;
     match Order::try_from(first) {

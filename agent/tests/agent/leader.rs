@@ -9,7 +9,8 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{Epoch, Incarnation, RunId, Seq};
-use volcanion_common::session::{DeltaFrame, FRAME_BYTES_MAX, Hello, Order, Report};
+use volcanion_common::session::seal::ClusterKey;
+use volcanion_common::session::{DeltaFrame, FRAME_BYTES_MAX, Hello, Order, Report, SealedHello};
 use volcanion_common::shard::{ScenarioShare, Shard};
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_client::AgentClient;
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Leader {
     pub client: AgentClient<Channel>,
+    pub key: ClusterKey,
     pub run: RunId,
     pub epoch: Epoch,
     incarnation: Incarnation,
@@ -40,6 +42,7 @@ impl Leader {
         let address = format!("http://{}", started.agent.grpc_address());
         Self {
             client: AgentClient::connect(address).await.unwrap(),
+            key: started.key.clone(),
             run: RunId::new(),
             epoch: Epoch(1),
             incarnation: started.agent.incarnation(),
@@ -74,6 +77,11 @@ impl Leader {
     }
 
     pub async fn open_as(&mut self, hello: Hello) -> Stream {
+        let sealed = hello.sealed(&self.key, u64::MAX).unwrap();
+        self.open_sealed(sealed).await
+    }
+
+    pub async fn open_sealed(&mut self, hello: SealedHello) -> Stream {
         self.partial.clear();
         let (orders, receiver) = mpsc::channel(64);
         orders.send(Order::Hello(hello).into()).await.unwrap();

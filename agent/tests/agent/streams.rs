@@ -6,6 +6,7 @@ use serde_json::json;
 use tonic::Code;
 use volcanion_agent::Config;
 use volcanion_common::ids::{Epoch, Incarnation, Seq};
+use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{Hello, Order, Report, ShardState};
 use volcanion_common::units::Micros;
 
@@ -116,6 +117,22 @@ async fn wrong_hellos_end_the_stream_with_the_reason() {
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert!(status.message().starts_with(code), "{status}");
     }
+    // Whoever has no key locks no leader out, and adopts no run.
+    for (hello, key, expires, code) in [
+        (Hello { epoch: Epoch(u64::MAX), ..good.clone() }, ClusterKey::open(), u64::MAX, "bad_seal"),
+        (good.clone(), ClusterKey::open(), u64::MAX, "bad_seal"),
+        (good.clone(), started.key.clone(), 1_000, "expired"),
+    ] {
+        let sealed = hello.sealed(&key, expires).unwrap();
+        let status = leader.open_sealed(sealed).await.next().await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().starts_with(code), "{status}");
+    }
+    let sealed = good.clone().sealed(&started.key, u64::MAX).unwrap();
+    newest = leader.open_sealed(sealed.clone()).await;
+    assert!(matches!(newest.report().await, Report::Welcome(_)));
+    let status = leader.open_sealed(sealed).await.next().await.unwrap_err();
+    assert!(status.message().starts_with("replayed"), "{status}");
     // A higher epoch on another run's stream ends this one too.
     let mut next = Leader::of(&started).await;
     next.epoch = Epoch(6);

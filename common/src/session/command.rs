@@ -22,6 +22,9 @@ pub struct Command {
     pub expires_unix_ms: u64,
 }
 
+/// What is longer is no command.
+pub const COMMAND_BYTES_MAX: usize = 4_096;
+
 /// The code of the fault that an agent reports for a run that the kill switch ended.
 pub const KILLED: &str = "killed";
 

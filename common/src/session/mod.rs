@@ -1,26 +1,28 @@
 //! What a session says: orders from the master down to an agent, reports from the agent up.
 //!
-//! Both state machines work on these types; [`wire`] turns them into protobuf and back, [`seal`] signs a Prepare.
+//! Both state machines work on these types; [`wire`] turns them into protobuf and back, [`seal`] signs a Prepare, [`hello`] a Hello.
 //! [`command`] has the orders outside of a session.
 
 pub mod change;
 pub mod command;
 pub mod handover;
+pub mod hello;
 pub mod seal;
 pub mod wire;
 
 use bytes::Bytes;
 pub use change::Change;
 pub use handover::{Move, Moved};
+pub use hello::{Hello, SealedHello};
 
-use crate::ids::{AgentId, Epoch, Incarnation, RunId, Seq};
+use crate::ids::{Incarnation, Seq};
 use crate::units::{Micros, RunTime};
 
 /// Master to agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// Opens the stream.
-    Hello(Hello),
+    Hello(SealedHello),
     /// A sealed [`crate::shard::Shard`].
     Prepare {
         /// The shard's JSON, exactly as sealed.
@@ -50,21 +52,6 @@ pub enum Order {
     Alive,
     /// Everything is durable: forget the run.
     Release,
-}
-
-/// The first order of a stream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hello {
-    /// The run.
-    pub run: RunId,
-    /// The leader's term.
-    pub epoch: Epoch,
-    /// Who is meant.
-    pub agent: AgentId,
-    /// Which process is meant.
-    pub incarnation: Incarnation,
-    /// The highest durable delta of it; 0: none.
-    pub last_seq: Seq,
 }
 
 /// Why a run is stopped before its planned end.

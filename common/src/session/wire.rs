@@ -2,8 +2,9 @@
 
 use volcanion_proto::v1 as pb;
 
-use super::{Change, DeltaFrame, Hello, Move, Moved, Order, Report, ShardState, StopWhy, Welcome};
-use crate::ids::{AgentId, Epoch, Incarnation, Seq};
+use super::hello::HELLO_BYTES_MAX;
+use super::{Change, DeltaFrame, Move, Moved, Order, Report, SealedHello, ShardState, StopWhy, Welcome};
+use crate::ids::{Incarnation, Seq};
 use crate::plan::Level;
 use crate::units::{Micros, Rate, RunTime};
 
@@ -16,13 +17,7 @@ impl From<Order> for pb::Order {
     fn from(order: Order) -> Self {
         use pb::order::Order as Body;
         let body = match order {
-            Order::Hello(hello) => Body::Hello(pb::Hello {
-                run_id: hello.run.to_string(),
-                epoch: hello.epoch.0,
-                agent_id: hello.agent.0,
-                incarnation: hello.incarnation.0,
-                last_seq: hello.last_seq.0,
-            }),
+            Order::Hello(hello) => Body::Hello(in_the_open(&hello)),
             Order::Prepare { sealed_shard, seal } => {
                 Body::Prepare(pb::Prepare { sealed_shard: sealed_shard.to_vec(), seal: seal.to_vec() })
             }
@@ -53,19 +48,36 @@ impl From<Order> for pb::Order {
     }
 }
 
+/// A Hello with what it seals beside it, for agents that know no seal yet.
+fn in_the_open(hello: &SealedHello) -> pb::Hello {
+    let sealed = pb::Hello {
+        sealed_hello: hello.sealed_hello.to_vec(),
+        seal: hello.seal.to_vec(),
+        ..pb::Hello::default()
+    };
+    let Ok((said, _)) = hello.read() else { return sealed };
+    pb::Hello {
+        run_id: said.run.to_string(),
+        epoch: said.epoch.0,
+        agent_id: said.agent.0,
+        incarnation: said.incarnation.0,
+        last_seq: said.last_seq.0,
+        ..sealed
+    }
+}
+
 impl TryFrom<pb::Order> for Order {
     type Error = UnreadableMessage;
 
     fn try_from(message: pb::Order) -> Result<Self, UnreadableMessage> {
         use pb::order::Order as Body;
         Ok(match message.order.ok_or(UnreadableMessage("order"))? {
-            Body::Hello(hello) => Self::Hello(Hello {
-                run: hello.run_id.parse().map_err(|_| UnreadableMessage("run_id"))?,
-                epoch: Epoch(hello.epoch),
-                agent: AgentId(hello.agent_id),
-                incarnation: Incarnation(hello.incarnation),
-                last_seq: Seq(hello.last_seq),
-            }),
+            Body::Hello(pb::Hello { sealed_hello, seal, .. }) => {
+                if sealed_hello.len() > HELLO_BYTES_MAX {
+                    return Err(UnreadableMessage("hello"));
+                }
+                Self::Hello(SealedHello { sealed_hello: sealed_hello.into(), seal: seal.into() })
+            }
             Body::Prepare(prepare) => {
                 Self::Prepare { sealed_shard: prepare.sealed_shard.into(), seal: prepare.seal.into() }
             }
@@ -214,6 +226,16 @@ mod tests {
         assert_eq!(Report::try_from(pb::Report::from(report.clone())), Ok(report));
         let without_level = pb::order::Order::Adjust(pb::Adjust { number: 1, ..pb::Adjust::default() });
         assert!(Order::try_from(pb::Order { order: Some(without_level) }).is_err());
+    }
+
+    #[test]
+    fn a_hello_is_read_as_it_was_sealed_and_one_without_end_not_at_all() {
+        let hello = |bytes: usize| {
+            Order::Hello(SealedHello { sealed_hello: vec![b'x'; bytes].into(), seal: vec![1; 32].into() })
+        };
+        let longest = hello(HELLO_BYTES_MAX);
+        assert_eq!(Order::try_from(pb::Order::from(longest.clone())), Ok(longest));
+        assert!(Order::try_from(pb::Order::from(hello(HELLO_BYTES_MAX + 1))).is_err());
     }
 
     #[test]

@@ -362,11 +362,18 @@ impl Driver {
     fn connect(&mut self, agent: AgentId, stream: u64, hello: Hello) {
         // The machine names only the run's own agents.
         let Some(member) = self.member(&agent) else { return };
-        let client = match self.context.shared.dialer.client(&member.address) {
-            Ok(client) => client,
-            Err(error) => {
+        let shared = &self.context.shared;
+        let sealed = hello.sealed(&shared.config.cluster_key, now().unix_ms + session::HELLO_EXPIRES_MS);
+        let client = shared.dialer.client(&member.address);
+        let (client, sealed) = match (client, sealed) {
+            (Ok(client), Ok(sealed)) => (client, sealed),
+            (client, sealed) => {
                 // No later try finds another address, unless the agent registers one: while the load goes that is waited for.
-                let reason = error.to_string();
+                let reasons = [
+                    client.err().map(|error| error.to_string()),
+                    sealed.err().map(|error| error.to_string()),
+                ];
+                let reason = reasons.into_iter().flatten().collect::<Vec<_>>().join("; ");
                 return self.own_events.push_back(Event::Refused { agent, stream, reason, fatal: true });
             }
         };
@@ -386,7 +393,8 @@ impl Driver {
             }
         };
         let request_id = self.context.origin.request_id.as_deref();
-        let (session, task) = session::open(client, hello, request_id, self.inbox.clone(), wrap);
+        let (session, task) =
+            session::open(client, agent.clone(), sealed, request_id, self.inbox.clone(), wrap);
         self.tasks.spawn(task.in_current_span());
         self.sessions.insert(agent, (stream, session));
     }

@@ -14,13 +14,15 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use volcanion_common::ids::AgentId;
-use volcanion_common::session::{Hello, Order, Report, Welcome};
+use volcanion_common::session::{Order, Report, SealedHello, Welcome};
 use volcanion_common::telemetry::request_id::REQUEST_ID;
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_client::AgentClient;
 
 /// How long an agent may take from the Hello to its Welcome, connecting included.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a Hello may be taken for one; clocks may differ so much.
+pub const HELLO_EXPIRES_MS: u64 = 60_000;
 /// How long a closed stream may take to bring its last orders out.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Orders that wait at most.
@@ -70,7 +72,8 @@ impl Drop for Session {
 /// stream's events what the inbox takes. The agent's log lines of the run carry `request_id`.
 pub fn open<E, W>(
     client: AgentClient<Channel>,
-    hello: Hello,
+    agent: AgentId,
+    hello: SealedHello,
     request_id: Option<&str>,
     inbox: mpsc::Sender<E>,
     wrap: W,
@@ -84,7 +87,6 @@ where
     let (closing, broken) = (session.closing.clone(), session.broken.clone());
     // What is no id that a header can hold is not said.
     let request_id = request_id.and_then(|id| AsciiMetadataValue::try_from(id).ok());
-    let agent = hello.agent.clone();
     let task = async move {
         let opening = begin(client, hello, request_id, queue);
         let carried = carry(opening, agent, &inbox, &wrap, &broken);
@@ -137,7 +139,7 @@ async fn carry<E, W: Fn(SessionEvent) -> E>(
 
 async fn begin(
     mut client: AgentClient<Channel>,
-    hello: Hello,
+    hello: SealedHello,
     request_id: Option<AsciiMetadataValue>,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Streaming<pb::Report>, Welcome), SessionEvent> {

@@ -10,7 +10,7 @@ use volcanion_common::units::{Micros, RunTime};
 
 use super::{Action, Machine, Now, Phase};
 use crate::session::fence::Refusal;
-use crate::session::load::{Adjustment, Fault};
+use crate::session::load::Adjustment;
 
 /// Within this every load core hears of a change: what is ordered nearer than that is late.
 pub const HEARD_WITHIN: Micros = Micros::from_millis(100);
@@ -18,8 +18,7 @@ pub const HEARD_WITHIN: Micros = Micros::from_millis(100);
 impl Machine {
     pub(super) fn on_adjust(&mut self, change: Change, now: Now, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::New | Phase::Compiling) {
-            let refusal = Refusal::NotPrepared { order: "Adjust" };
-            return self.send(Fault::from(&refusal).report(), actions);
+            return self.refuse("Adjust", Refusal::NotPrepared { order: "Adjust" }, actions);
         }
         let next = self.adjustments.len() as u64 + 1;
         if change.number > next || (change.number == next && self.adjustments.len() >= CHANGES_MAX) {

@@ -77,6 +77,13 @@ pub enum Action {
         /// Why.
         refusal: Refusal,
     },
+    /// Note that an order of the run's stream was not obeyed; the leader is told apart from this.
+    Refused {
+        /// Its name.
+        order: &'static str,
+        /// Why.
+        refusal: Refusal,
+    },
     /// This stream is the run's from now on; the one before ends.
     Adopt {
         /// Which.

@@ -106,8 +106,7 @@ impl Known {
 impl Machine {
     pub(super) fn on_move(&mut self, order: Move, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::New | Phase::Compiling) {
-            let refusal = Refusal::NotPrepared { order: "Move" };
-            return self.send(Fault::from(&refusal).report(), actions);
+            return self.refuse("Move", Refusal::NotPrepared { order: "Move" }, actions);
         }
         if let Some(known) = self.lanes.known(order.number) {
             // One that does not hold yet is answered when it does.

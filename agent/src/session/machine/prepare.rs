@@ -37,7 +37,7 @@ impl Machine {
             }
             // Nothing was started from it yet: the newer cut counts.
             Phase::New | Phase::Compiling | Phase::Prepared { .. } => {
-                self.identity.obey_once(seal)?;
+                self.identity.obey_once(seal, shard.expires_unix_ms, now.unix_ms)?;
                 if matches!(self.phase, Phase::Prepared { .. }) {
                     actions.push(Action::Discard);
                 }
@@ -83,8 +83,7 @@ impl Machine {
     pub(super) fn on_start_at(&mut self, monotonic_ns: u64, now: Now, actions: &mut Vec<Action>) {
         match self.phase {
             Phase::New | Phase::Compiling => {
-                let refusal = Refusal::NotPrepared { order: "StartAt" };
-                self.send(Fault::from(&refusal).report(), actions);
+                self.refuse("StartAt", Refusal::NotPrepared { order: "StartAt" }, actions);
             }
             Phase::Prepared { .. } => {
                 // Who joins a run that goes takes over its time.

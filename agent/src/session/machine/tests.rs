@@ -39,7 +39,8 @@ impl Bench {
 
     fn event(&mut self, event: Event) -> Vec<String> {
         let actions = self.machine.handle(event, self.now);
-        let is_order = |action: &&Action| !matches!(action, Action::AllowUntil { .. });
+        let is_order =
+            |action: &&Action| !matches!(action, Action::AllowUntil { .. } | Action::Refused { .. });
         actions.iter().filter(is_order).map(word).collect()
     }
 
@@ -110,6 +111,7 @@ fn delta(number: u64) -> LoadEvent {
 fn word(action: &Action) -> String {
     match action {
         Action::Refuse { refusal, .. } => format!("refuse {}", refusal.code()),
+        Action::Refused { order, refusal } => format!("note {order} {}", refusal.code()),
         Action::Adopt { stream } => format!("adopt {}", stream.0),
         Action::Close { .. } => "close".to_owned(),
         Action::Compile { attempt, .. } => format!("compile {attempt}"),
@@ -291,6 +293,21 @@ fn forged_stale_and_expired_orders_are_refused() {
     assert_eq!(bench.open(4, 0), ["refuse stale_epoch"]);
     assert_eq!(bench.open(5, 3), ["refuse never_sent"]);
     assert_eq!(bench.machine.state(), ShardState::New);
+}
+
+#[test]
+fn an_order_that_is_refused_is_noted_once_beside_the_fault() {
+    let mut bench = Bench::new();
+    bench.open(5, 0);
+    let stream = StreamId(bench.streams);
+    for (order, name, code) in [
+        (bench.sealed(4, 1), "Prepare", "not_ours"),
+        (Order::StartAt { monotonic_ns: 0 }, "StartAt", "not_prepared"),
+    ] {
+        let actions = bench.machine.handle(Event::Order { stream, order }, bench.now);
+        let words: Vec<_> = actions.iter().map(word).collect();
+        assert_eq!(words, [format!("fault {code}"), format!("note {name} {code}")]);
+    }
 }
 
 #[test]
