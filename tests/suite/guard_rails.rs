@@ -83,19 +83,28 @@ async fn a_lowered_cap_holds_for_plans_that_are_stored_already() {
     assert_eq!(target.requests().await, 0);
 }
 
-/// A run of a plan on an agent with this list; its metrics.
-async fn run_on(agent_flags: &[&str], url: &str) -> (Etcd, Value) {
+/// A run of a plan on an agent with this list; its metrics, and the run.
+async fn run_on(agent_flags: &[&str], url: &str, http: Value) -> (Value, Value) {
+    run_by(&[], agent_flags, url, http).await
+}
+
+/// The same by a master with these flags.
+async fn run_by(master_flags: &[&str], agent_flags: &[&str], url: &str, http: Value) -> (Value, Value) {
     let (etcd, folder) = (Etcd::start().await, TempDir::new().unwrap());
     let flags = [&["--cores", "1"], agent_flags].concat();
-    let _agent = start_agent(&etcd.url, "agent-1", &flags).await;
-    let (_master, rest) = master(&etcd, &folder, &[]).await;
+    let _agent = Process::volcanion(
+        "agent-1",
+        &[&["agent", "--metrics-listen", "127.0.0.1:0", "--etcd", &etcd.url, "--id", "agent-1"], &flags[..]]
+            .concat(),
+    );
+    let (_master, rest) = master(&etcd, &folder, master_flags).await;
     await_some("the agent is there", LIMIT, || async {
         (rest.get("/readyz").await.0 == 200 && rest.get("/api/v1/agents").await.1.as_array()?.len() == 1)
             .then_some(())
     })
     .await;
     let document = json!({
-        "name": "p", "target": url, "http": { "redirects": 3 },
+        "name": "p", "target": url, "http": http,
         "scenarios": { "s": { "executor": "shared-iterations", "vus": 1, "iterations": 5, "max_duration": "10s",
                               "steps": [{ "name": "s", "get": "/" }] } }
     });
@@ -103,26 +112,58 @@ async fn run_on(agent_flags: &[&str], url: &str) -> (Etcd, Value) {
     assert_eq!(status, 201, "{stored}");
     let (status, run) = rest.post("/api/v1/test-runs/start", &json!({ "plan_id": stored["id"] })).await;
     assert_eq!(status, 201, "{run}");
-    let path = format!("/api/v1/test-runs/{}/metrics", run["id"].as_str().unwrap());
-    let metrics = await_some("the run ends", LIMIT, || async {
-        let metrics = rest.get(&path).await.1;
-        matches!(metrics["status"].as_str()?, "completed" | "failed").then_some(metrics)
-    })
-    .await;
-    (etcd, metrics)
+    let run = run["id"].as_str().unwrap();
+    let metrics = rest.ended(run, LIMIT).await;
+    (metrics, rest.get(&format!("/api/v1/test-runs/{run}")).await.1)
+}
+
+const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// The run did not begin, for a reason that says what the agent may load.
+fn assert_refused(run: &Value, what: &str, list: &str) {
+    assert_eq!(run["status"], "failed", "{run}");
+    let message = run["message"].as_str().unwrap();
+    assert!(message.contains(what) && message.contains(list), "{run}");
+}
+
+/// It did, and was blocked at each connection.
+fn assert_blocked(metrics: &Value, list: &str) {
+    assert!(metrics["errors"].to_string().contains("blocked"), "{metrics}");
+    let warnings = metrics["warnings"].as_array().unwrap();
+    let blocked = warnings.iter().find(|warning| warning["code"] == "blocked");
+    let message = blocked.unwrap_or_else(|| panic!("{metrics}"))["message"].as_str().unwrap();
+    assert!(message.contains(list), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_connects_to_what_its_list_names_only() {
     let target = Target::start(&[]).await;
     let port = target.url.rsplit(':').next().unwrap().to_owned();
-    let (_etcd, metrics) = run_on(&["--allow-target", "192.0.2.0/24"], &target.url).await;
+    let only = |rule: &'static str| [&LOCAL[..], &["--allow-target", rule]].concat();
+    let (_, run) = run_on(&only("192.0.2.0/24"), &target.url, json!({})).await;
+    assert_refused(&run, &format!("127.0.0.1:{port}"), "192.0.2.0/24");
+    // A name is judged by what it turns out to be, when it is connected to.
+    let named = format!("http://localhost:{port}");
+    let (metrics, _) = run_on(&only("192.0.2.0/24"), &named, json!({})).await;
     assert_eq!(metrics["success_requests"], 0, "{metrics}");
-    assert!(metrics["errors"].to_string().contains("blocked"), "{metrics}");
+    assert_blocked(&metrics, "192.0.2.0/24");
     assert_eq!(target.requests().await, 0, "nothing reached it");
-    let (_etcd, metrics) = run_on(&["--allow-target", &format!("127.0.0.1:{port}")], &target.url).await;
+    let listed = format!("127.0.0.1:{port}");
+    let (metrics, _) =
+        run_on(&[&LOCAL[..], &["--allow-target", &listed]].concat(), &target.url, json!({})).await;
     assert_eq!(metrics["success_requests"], 5, "{metrics}");
     assert_eq!(target.requests().await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_refuses_a_plan_for_a_metadata_address_whatever_the_master_thinks_of_it() {
+    let trusting = ["--allow-target", "169.254.169.254,shop.example"];
+    let everything = "everything but link-local and metadata addresses";
+    let (_, run) = run_by(&trusting, &LOCAL, "http://0xa9fea9fe/", json!({})).await;
+    assert_refused(&run, "169.254.169.254:80", everything);
+    let given = json!({ "dns": { "resolve": ["shop.example:80:169.254.169.254"] } });
+    let (_, run) = run_by(&trusting, &LOCAL, "http://shop.example/", given).await;
+    assert_refused(&run, "shop.example:80`, which is 169.254.169.254", everything);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,8 +184,11 @@ async fn a_redirect_to_a_metadata_address_is_not_followed() {
             });
         }
     });
-    let (_etcd, metrics) = run_on(&[], &url).await;
-    assert!(metrics["errors"].to_string().contains("blocked"), "{metrics}");
+    let broad = [&LOCAL[..], &["--allow-target", "0.0.0.0/0,[::/0]"]].concat();
+    let (metrics, _) = run_on(&broad, &url, json!({ "redirects": 3 })).await;
+    assert_blocked(&metrics, "0.0.0.0/0, [::/0]");
+    let (metrics, _) = run_on(&LOCAL, &url, json!({ "redirects": 3 })).await;
+    assert_blocked(&metrics, "everything but link-local and metadata addresses");
     assert_eq!(metrics["success_requests"], 5, "the redirecting answers themselves: {metrics}");
 }
 

@@ -82,7 +82,7 @@ impl Collector {
             threads,
             steering,
             events,
-            saturation: Saturation::new(&program.scenarios),
+            saturation: Saturation::new(&program.scenarios, &program.targets),
             throttle: Throttle::new(),
             steal: Steal::new(),
             kept: None,

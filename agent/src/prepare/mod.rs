@@ -216,7 +216,7 @@ impl PrepareError {
 /// # Errors
 /// `plan`: a request cannot be put together from it, or its scenarios are not those of the shard; `tls`: its authorities or
 /// the client's certificate cannot be read; `secrets`: one that it names is not here; `files`: a file that it names is not below the agent's folder; `local_ips`: a source address is
-/// not this machine's; `targets`: the agent does not load its Unix socket; `port_limit`, `file_limit`: its connections do not fit.
+/// not this machine's; `targets`: the agent does not load its Unix socket, or a server whose address it gives; `port_limit`, `file_limit`: its connections do not fit.
 pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result<Program, PrepareError> {
     if shard.scenarios.len() != plan.scenarios.len() {
         let (shares, scenarios) = (shard.scenarios.len(), plan.scenarios.len());
@@ -239,7 +239,7 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
     let tls = may_need_tls.then(|| tls::client_config(&plan.http, settings.files.as_deref())).transpose()?;
     let targets = TargetPolicy { allow: settings.allow.clone(), loopback: settings.listens_on_loopback };
     let network = Network::new(&plan.http, &targets, first_lane(shard))?;
-    origins.iter().try_for_each(|origin| network.check(origin))?;
+    origins.iter().try_for_each(|origin| network.check(origin, &targets))?;
     let mut program = Program {
         scenarios: scenarios(shard, plan),
         steps,

@@ -65,7 +65,7 @@ impl Network {
             return Err(PrepareError::new(
                 "targets",
                 format!(
-                    "http.unix_socket: {path} is not among what this agent may load; name `unix:{path}` in its list of targets"
+                    "http.unix_socket: {path} is not among what this agent may load: {targets}; name `unix:{path}` in its list of targets"
                 ),
             ));
         }
@@ -113,14 +113,25 @@ impl Network {
         self.beginnings.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether a server's given addresses leave one to connect to.
-    pub(super) fn check(&self, origin: &Origin) -> Result<(), PrepareError> {
-        if self.unix_socket.is_some()
-            || self.given(&origin.host, origin.port).is_none_or(|ips| !ips.is_empty())
-        {
+    /// Whether a server may be loaded, as far as that is known before a name is asked for, and its given addresses leave one to connect to.
+    pub(super) fn check(&self, origin: &Origin, targets: &TargetPolicy) -> Result<(), PrepareError> {
+        if self.unix_socket.is_some() {
             return Ok(());
         }
-        let (host, family) = (&origin.host, if self.families.v4 { "IPv4" } else { "IPv6" });
+        let (host, port) = (&origin.host, origin.port);
+        let given = self.given(host, port);
+        if !targets.may_permit(host, port, given.as_deref().unwrap_or_default()) {
+            let known = given.iter().flatten().find(|ip| ip.to_string() != *host);
+            let which = known.map_or(String::new(), |ip| format!(", which is {ip},"));
+            return Err(PrepareError::new(
+                "targets",
+                format!("`{host}:{port}`{which} is not among what this agent may load: {targets}"),
+            ));
+        }
+        if given.is_none_or(|ips| !ips.is_empty()) {
+            return Ok(());
+        }
+        let family = if self.families.v4 { "IPv4" } else { "IPv6" };
         Err(PrepareError::new(
             "plan",
             format!(
@@ -183,18 +194,25 @@ mod tests {
         check("192.0.2.1", 81, Some(&["192.0.2.1"]));
     }
 
+    fn origin(host: &str) -> Origin {
+        Origin { host: host.to_owned(), port: 80, tls: None }
+    }
+
     #[test]
     fn only_families_that_have_a_source_are_used() {
-        let origin = |host: &str| Origin { host: host.to_owned(), port: 80, tls: None };
         let v4 =
             network(&HttpOptions { local_ips: vec!["127.0.0.2".parse().unwrap()], ..HttpOptions::default() })
                 .unwrap();
         assert_eq!(v4.families, Families { v4: true, v6: false });
-        assert_eq!((v4.check(&origin("127.0.0.1")), v4.check(&origin("name"))), (Ok(()), Ok(())));
-        assert!(v4.check(&origin("::1")).unwrap_err().message.contains("`::1` has no IPv4 address"));
+        let open = TargetPolicy { allow: None, loopback: true };
+        assert_eq!(
+            (v4.check(&origin("127.0.0.1"), &open), v4.check(&origin("name"), &open)),
+            (Ok(()), Ok(()))
+        );
+        assert!(v4.check(&origin("::1"), &open).unwrap_err().message.contains("`::1` has no IPv4 address"));
         let dns = DnsOptions { family: AddressFamily::Ipv6, ..DnsOptions::default() };
         let v6 = network(&HttpOptions { dns, ..HttpOptions::default() }).unwrap();
-        assert!(v6.check(&origin("127.0.0.1")).unwrap_err().message.contains("no IPv6 address"));
+        assert!(v6.check(&origin("127.0.0.1"), &open).unwrap_err().message.contains("no IPv6 address"));
     }
 
     #[test]
@@ -220,5 +238,33 @@ mod tests {
     fn each_core_begins_elsewhere() {
         let network = Network::new(&HttpOptions::default(), &TargetPolicy::default(), 3).unwrap();
         assert_eq!([network.beginning(), network.beginning()], [3, 4]);
+    }
+
+    #[test]
+    fn a_server_that_may_not_be_loaded_is_refused_before_anything_is_connected_and_the_list_is_said() {
+        let refusal = |host: &str, resolve: serde_json::Value, targets: &TargetPolicy| {
+            let document = serde_json::json!({
+                "name": "p", "target": "http://shop.example.com", "http": { "dns": { "resolve": resolve } },
+                "scenarios": { "s": { "executor": "constant-vus", "vus": 1, "duration": "1s", "steps": [{ "name": "s", "get": "/" }] } }
+            });
+            let plan = volcanion_common::plan::document::from_json(&document).unwrap().plan;
+            let network = Network::new(&plan.http, targets, 0).unwrap();
+            network.check(&origin(host), targets).err().map(|error| error.to_string())
+        };
+        let (open, none) = (TargetPolicy::default(), serde_json::json!([]));
+        let said = refusal("169.254.169.254", none.clone(), &open).unwrap();
+        assert!(said.contains("everything but link-local, metadata and loopback addresses"), "{said}");
+        assert!(refusal("fd00:ec2::254", none.clone(), &open).is_some());
+        assert!(refusal("127.0.0.1", none.clone(), &open).is_some());
+        assert_eq!(refusal("192.0.2.1", none.clone(), &open), None);
+        assert_eq!(refusal("shop.example.com", none.clone(), &open), None);
+        let given = serde_json::json!(["shop.example.com:80:169.254.169.254"]);
+        let said = refusal("shop.example.com", given, &open).unwrap();
+        assert!(said.contains("shop.example.com:80`, which is 169.254.169.254,"), "{said}");
+        let rules = ["*.example.org".parse().unwrap(), "10.0.0.1".parse().unwrap()];
+        let listed = TargetPolicy { allow: Some(crate::prepare::AllowList(rules.into())), loopback: false };
+        let said = refusal("192.0.2.1", none.clone(), &listed).unwrap();
+        assert!(said.contains("*.example.org, 10.0.0.1"), "{said}");
+        assert_eq!(refusal("10.0.0.1", none, &listed), None);
     }
 }

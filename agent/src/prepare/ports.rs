@@ -110,7 +110,8 @@ mod tests {
     /// Whether so many VUs that iterate all the time are let through, as far as ports go.
     fn judged(url: &str, vus: u64, adjust: impl FnOnce(&mut Plan)) -> Result<(), PrepareError> {
         let mut plan = plan(None, vec![request("GET", url, vec![], None)]);
-        let ours = compile(&shard(1), &plan, &PrepareSettings::default()).unwrap();
+        let settings = PrepareSettings { listens_on_loopback: true, ..PrepareSettings::default() };
+        let ours = compile(&shard(1), &plan, &settings).unwrap();
         plan.scenarios[0].executor = Executor::ConstantVus { vus, duration: Micros::from_secs(1) };
         adjust(&mut plan);
         let network = Network::new(&plan.http, &ours.targets, 0).unwrap();

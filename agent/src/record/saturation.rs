@@ -9,7 +9,7 @@ use volcanion_common::plan::WhenBusy;
 use volcanion_common::series::ErrorKind;
 use volcanion_common::units::Micros;
 
-use crate::prepare::Scenario;
+use crate::prepare::{Scenario, TargetPolicy};
 use crate::send::detail;
 
 use super::cgroup::Throttled;
@@ -50,6 +50,8 @@ pub struct Strain {
 #[derive(Debug, Default)]
 pub struct Saturation {
     scenarios: Vec<Watched>,
+    /// What may be loaded, in words.
+    targets: String,
 }
 
 #[derive(Debug)]
@@ -62,8 +64,8 @@ struct Watched {
 }
 
 impl Saturation {
-    /// For these scenarios.
-    pub fn new(scenarios: &[Scenario]) -> Self {
+    /// For these scenarios, on an agent that may load these targets.
+    pub fn new(scenarios: &[Scenario], targets: &TargetPolicy) -> Self {
         let watched = scenarios.iter().map(|scenario| {
             let open = scenario.executor.open_loop();
             Watched {
@@ -72,7 +74,7 @@ impl Saturation {
                 is_open: open.is_some(),
             }
         });
-        Self { scenarios: watched.collect() }
+        Self { scenarios: watched.collect(), targets: targets.to_string() }
     }
 
     /// Puts into the delta what is to be said about it. Its `process` is to be filled by then.
@@ -84,7 +86,7 @@ impl Saturation {
                 found.extend(warnings.into_iter().flatten().map(|w| Warning { scenario: Some(*index), ..w }));
             }
         }
-        found.extend(used_up(delta));
+        found.extend(used_up(delta, &self.targets));
         found.extend(held_back(delta, strain));
         let (since, until) = (delta.from, delta.to);
         delta.warnings.extend(found.into_iter().map(|warning| Warning { since, until, ..warning }));
@@ -118,13 +120,14 @@ fn dropped(watched: &Watched, scenario: &ScenarioDelta, paused: u64) -> Option<W
 }
 
 /// Both in attempts.
-fn used_up(delta: &Delta) -> Vec<Warning> {
-    let (mut ports, mut sources, mut files, mut blocked) = (0, 0, 0, 0);
+fn used_up(delta: &Delta, targets: &str) -> Vec<Warning> {
+    let (mut ports, mut sources, mut files, mut blocked, mut far) = (0, 0, 0, 0, 0);
     for ((_, kind, word), count) in &delta.errors {
         match word.as_str() {
             detail::NO_PORTS => ports += count,
             detail::NO_SOURCE => sources += count,
             detail::NO_FILES => files += count,
+            detail::TOO_MANY_HOSTS => far += count,
             _ if *kind == ErrorKind::Blocked => blocked += count,
             _ => {}
         }
@@ -142,7 +145,8 @@ fn used_up(delta: &Delta) -> Vec<Warning> {
             "this machine no longer has a source address of the plan (local_ips); put it back",
         ),
         say("no_files", files, "this process may open no more files; raise its limit (ulimit -n)"),
-        say("blocked", blocked, "this agent does not load such an address; see its list of targets"),
+        say("blocked", far, "redirects led to more servers than an agent goes to; see what they lead to"),
+        say("blocked", blocked, &format!("addresses that this agent may not load; it may load {targets}")),
     ];
     all.into_iter().flatten().collect()
 }

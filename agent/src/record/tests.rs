@@ -10,6 +10,7 @@ use super::cgroup::Throttled;
 use super::saturation::{Saturation, Strain};
 use super::*;
 use crate::engine::testing;
+use crate::prepare::TargetPolicy;
 
 const BASE: u64 = 7_000_000_000;
 
@@ -133,7 +134,7 @@ fn codes(delta: &Delta) -> Vec<(&str, u64, u64)> {
 
 #[test]
 fn each_weakness_is_named_with_its_time_and_its_measure() {
-    let saturation = Saturation::new(&testing::two_steps().scenarios);
+    let saturation = Saturation::new(&testing::two_steps().scenarios, &TargetPolicy::default());
     let mut calm = interval(0);
     let calm_strain = Strain {
         core_cpu_us_max: 850_000,
@@ -194,7 +195,7 @@ fn what_the_target_or_a_pause_did_is_not_put_down_to_busy_vus() {
         let scenario = delta.scenarios.get_mut(&0).unwrap();
         scenario.dropped = dropped;
         (0..50).for_each(|_| scenario.schedule_lag.record(Micros::from_millis(30)));
-        Saturation::new(&[testing::scenario(executor)])
+        Saturation::new(&[testing::scenario(executor)], &TargetPolicy::default())
             .judge(&mut delta, &Strain { paused, ..Strain::default() });
         assert_eq!(delta.warnings.iter().map(|w| w.code.as_str()).collect::<Vec<_>>(), expected);
     };

@@ -120,21 +120,11 @@ impl Caps {
         for (path, host, port) in targets(plan) {
             let literal = host.parse::<IpAddr>().ok();
             let known: Vec<IpAddr> = literal.into_iter().chain(given(plan, &host, port)).collect();
-            let is_refused = if known.is_empty() {
-                !self.may_permit(&host, port)
-            } else {
-                !known.iter().any(|ip| policy.permits(&host, *ip, port))
-            };
-            if is_refused {
+            if !policy.may_permit(&host, port, &known) {
                 problems.push(Problem::new(path, self.refusal(&format!("`{host}:{port}`"))));
             }
         }
         problems
-    }
-
-    /// Whether a name may be on the list, by itself or by an address that it may have.
-    fn may_permit(&self, host: &str, port: u16) -> bool {
-        self.targets.as_ref().is_none_or(|list| list.0.iter().any(|rule| rule.may_hold(host, port)))
     }
 
     /// Agents know whether loopback is theirs to load.
