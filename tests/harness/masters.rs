@@ -9,7 +9,7 @@ use super::cluster::{Agent, Target, start_agent};
 use super::etcd::Etcd;
 use super::postgres::Postgres;
 use super::process::Process;
-use super::rest::{Rest, http};
+use super::rest::Rest;
 use super::tools::free_port;
 
 /// Such a cluster.
@@ -19,6 +19,8 @@ pub struct Masters {
     pub target: Target,
     pub etcd: Etcd,
     pub postgres: Postgres,
+    master_flags: Vec<String>,
+    key: Option<String>,
 }
 
 /// A master's process, and its REST, which stays where it is over restarts.
@@ -31,9 +33,28 @@ pub struct OneMaster {
 impl Masters {
     /// Starts so many masters and agents; the agents with further flags. The first master leads.
     pub async fn start(masters: usize, agents: usize, agent_flags: &[&str]) -> Self {
+        Self::start_with(masters, agents, agent_flags, &[], None).await
+    }
+
+    /// The same, the masters with further flags, and asked with this key.
+    pub async fn start_with(
+        masters: usize,
+        agents: usize,
+        agent_flags: &[&str],
+        master_flags: &[&str],
+        key: Option<&str>,
+    ) -> Self {
         let (etcd, postgres, target) =
             (Etcd::start().await, Postgres::start().await, Target::start(&[]).await);
-        let mut cluster = Self { masters: Vec::new(), agents: Vec::new(), target, etcd, postgres };
+        let mut cluster = Self {
+            masters: Vec::new(),
+            agents: Vec::new(),
+            target,
+            etcd,
+            postgres,
+            master_flags: master_flags.iter().map(ToString::to_string).collect(),
+            key: key.map(str::to_owned),
+        };
         for number in 1..=masters {
             let name = format!("master-{number}");
             let listen = format!("127.0.0.1:{}", free_port());
@@ -52,12 +73,16 @@ impl Masters {
     }
 
     async fn start_master(&self, name: &str, listen: &str) -> OneMaster {
-        let process = Process::volcanion(
-            name,
-            &["master", "--listen", listen, "--etcd", &self.etcd.url, "--store", &self.postgres.url],
-        );
+        let fixed = ["master", "--listen", listen, "--etcd", &self.etcd.url, "--store", &self.postgres.url];
+        let flags = fixed.into_iter().chain(self.master_flags.iter().map(String::as_str));
+        let process = Process::volcanion(name, &flags.collect::<Vec<_>>());
         process.await_log("REST listens").await;
-        OneMaster { process, rest: Rest::new(format!("http://{listen}")), name: name.to_owned() }
+        let base = format!("http://{listen}");
+        let rest = match &self.key {
+            Some(key) => Rest::with_key(base, key),
+            None => Rest::new(base),
+        };
+        OneMaster { process, rest, name: name.to_owned() }
     }
 
     /// SIGKILL to a master.
@@ -75,7 +100,8 @@ impl Masters {
     /// Which one leads, by what they say themselves; one that does not answer is left out.
     pub async fn leader(&self) -> Option<usize> {
         for (index, master) in self.masters.iter().enumerate() {
-            let health = http().get(format!("{}/health", master.rest.base)).timeout(Duration::from_secs(5));
+            let health =
+                master.rest.http.get(format!("{}/health", master.rest.base)).timeout(Duration::from_secs(5));
             let Ok(answer) = health.send().await else { continue };
             if answer.json::<Value>().await.is_ok_and(|health| health["role"] == json!("leader")) {
                 return Some(index);
@@ -96,7 +122,7 @@ impl Masters {
 /// A run's live figures where a master answers with them now.
 pub async fn try_live(rest: &Rest, run: &str) -> Option<Value> {
     let url = format!("{}/api/v1/test-runs/{run}/live", rest.base);
-    let answer = http().get(url).timeout(Duration::from_secs(5)).send().await.ok()?;
+    let answer = rest.http.get(url).timeout(Duration::from_secs(5)).send().await.ok()?;
     if answer.status() != 200 {
         return None;
     }

@@ -29,6 +29,16 @@ impl Rest {
         Self { base, http: http().clone() }
     }
 
+    /// One that shows a key.
+    pub fn with_key(base: String, key: &str) -> Self {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("x-api-key", key.parse().expect("a key can stand in a header"));
+        // With the TLS provider in its place, and a connection a call, as the common one.
+        let _ = http();
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).default_headers(headers).build();
+        Self { base, http: client.expect("a client can be made") }
+    }
+
     /// GET; any status.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.http.get(format!("{}{path}", self.base)).send().await.expect("the master answers");

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{AuditRecord, Store};
 
 /// How long an answer waits for its record.
-const WRITE_WAIT: Duration = Duration::from_secs(1);
+const WRITE_WAIT: Duration = Duration::from_millis(300);
 /// Records that wait for the store; what comes further is in the log only.
 const WAITING_MAX: usize = 1_024;
 /// Between two attempts.

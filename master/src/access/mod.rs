@@ -2,8 +2,8 @@
 //!
 //! Takes the key that a client shows; gives a [`Caller`], or why there is none. Keys are random, so a plain hash (SHA-256) keeps them: nobody
 //! tries 256 bits out. Invariants: no key is kept, logged or shown, but once to whoever made it; a revoked one is of no use here
-//! at once, and on other masters within [`FRESH`]; while the store does not answer, keys that were good within [`STALE`] still are, so
-//! that a run can be stopped.
+//! at once, and on other masters within [`FRESH`]; while the store does not answer, keys that were good within [`STALE`] still are, and nobody
+//! who shows one waits for it longer than [`STORE_WAIT`], so that a run can be stopped.
 
 pub mod audit;
 mod keys;
@@ -28,6 +28,8 @@ use crate::store::{Store, StoreError, StoredKey};
 pub const FRESH: Duration = Duration::from_secs(1);
 /// How long it is taken while the store does not answer.
 pub const STALE: Duration = Duration::from_secs(300);
+/// How long the store may take to speak of a key whose word is known already.
+pub const STORE_WAIT: Duration = Duration::from_millis(300);
 /// How exactly the last use of a key is kept.
 const USE_EVERY: Duration = Duration::from_secs(60);
 /// Keys whose word is remembered; past that all are forgotten, and asked for again.
@@ -125,6 +127,8 @@ struct Remembered {
     key: StoredKey,
     asked_at: Instant,
     used_at: Option<Instant>,
+    /// Whether the store is being asked just now; it is asked once at a time.
+    is_asked: bool,
 }
 
 impl Access {
@@ -189,23 +193,40 @@ impl Access {
     }
 
     async fn key(&self, hash: &str) -> Result<Option<StoredKey>, StoreError> {
-        let known =
-            self.remembered(|all| all.get(hash).map(|known| (known.key.clone(), known.asked_at.elapsed())));
-        if let Some((key, age)) = &known
-            && *age < FRESH
-        {
-            return Ok(Some(key.clone()));
-        }
-        match self.store.key(hash).await {
-            Ok(key) => {
-                self.remember(hash, key.clone());
-                Ok(key)
+        let (key, is_to_be_asked) = self.remembered(|all| {
+            let Some(known) = all.get_mut(hash).filter(|known| known.asked_at.elapsed() < STALE) else {
+                return (None, true);
+            };
+            let is_due = known.asked_at.elapsed() >= FRESH && !known.is_asked;
+            known.is_asked |= is_due;
+            (Some(known.key.clone()), is_due)
+        });
+        match key {
+            None => self.ask(hash).await,
+            Some(key) if is_to_be_asked => {
+                let (access, hash) = (self.clone(), hash.to_owned());
+                // It goes on where nobody waits any more, and remembers what it was told: so a store that hangs is asked once, not by every request.
+                let asking = tokio::spawn(async move { access.ask(&hash).await });
+                match tokio::time::timeout(STORE_WAIT, asking).await {
+                    Ok(Ok(Ok(said))) => Ok(said),
+                    _ => Ok(Some(key)),
+                }
             }
-            Err(error) => match known.filter(|(_, age)| *age < STALE) {
-                Some((key, _)) => Ok(Some(key)),
-                None => Err(error),
-            },
+            key => Ok(key),
         }
+    }
+
+    async fn ask(&self, hash: &str) -> Result<Option<StoredKey>, StoreError> {
+        let said = self.store.key(hash).await;
+        match &said {
+            Ok(key) => self.remember(hash, key.clone()),
+            Err(_) => self.remembered(|all| {
+                if let Some(known) = all.get_mut(hash) {
+                    known.is_asked = false;
+                }
+            }),
+        }
+        said
     }
 
     fn remember(&self, hash: &str, key: Option<StoredKey>) {
@@ -218,7 +239,10 @@ impl Access {
                 all.clear();
             }
             let used_at = all.get(hash).and_then(|known| known.used_at);
-            all.insert(hash.to_owned(), Remembered { key, asked_at: Instant::now(), used_at });
+            all.insert(
+                hash.to_owned(),
+                Remembered { key, asked_at: Instant::now(), used_at, is_asked: false },
+            );
         });
     }
 
