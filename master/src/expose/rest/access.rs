@@ -38,28 +38,62 @@ enum Need {
     Role(Role),
 }
 
+/// What stands at the root, beside the calls.
+const HEALTH: [&str; 3] = ["/health", "/livez", "/readyz"];
+
+/// What a viewer may read.
+const VIEWER_READS: [&str; 19] = [
+    "/health",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "openapi.json",
+    "docs",
+    "docs/",
+    "docs/{*rest}",
+    "plan.schema.json",
+    "test-plans",
+    "test-plans/{id}",
+    "test-runs",
+    "test-runs/{id}",
+    "test-runs/{id}/live",
+    "test-runs/{id}/metrics",
+    "test-runs/{id}/events",
+    "test-runs/{id}/ws/metrics",
+    "test-runs/{id}/intervals",
+    "agents",
+];
+
+/// What a viewer may send, since it changes nothing.
+const VIEWER_QUESTIONS: [&str; 2] = ["test-plans/validate", "test-plans/{id}/validate"];
+
+/// What an operator may change.
+const OPERATOR_CHANGES: [&str; 8] = [
+    "test-plans",
+    "test-plans/{id}",
+    "test-plans/{id}/clone",
+    "test-plans/{id}/run",
+    "test-runs/start",
+    "test-runs/{id}",
+    "test-runs/{id}/stop",
+    "kill",
+];
+
 impl Need {
-    /// Of a call, by the route's template; `None`: a path that leads nowhere. What is not listed is the admin's.
+    /// Of a call, by the route's template; `None`: a path that leads nowhere. What is not listed is the admin's, be it read or written.
     fn of(method: &Method, route: Option<&str>, public: Public) -> Self {
         let Some(route) = route else { return Self::Role(Role::Viewer) };
         let is_read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let call = route.strip_prefix("/api/v1/").or_else(|| route.strip_prefix("/api/"));
-        let role = match (is_read, call.unwrap_or(route)) {
-            (true, "/health" | "/livez" | "/readyz") if public.health => return Self::Nothing,
-            (true, "/metrics") if public.metrics => return Self::Nothing,
-            (_, path) if ["keys", "audit-logs"].iter().any(|whose| path.split('/').next() == Some(whose)) => {
-                Role::Admin
-            }
-            (true, _) => Role::Viewer,
-            // It changes nothing.
-            (false, "test-plans/validate" | "test-plans/{id}/validate") => Role::Viewer,
-            (false, "kill") => Role::Operator,
-            (false, path) if path.starts_with("test-plans") || path.starts_with("test-runs") => {
-                Role::Operator
-            }
-            (false, _) => Role::Admin,
-        };
-        Self::Role(role)
+        let call = route.strip_prefix("/api/v1/").or_else(|| route.strip_prefix("/api/")).unwrap_or(route);
+        let is_public = public.health && HEALTH.contains(&call) || public.metrics && call == "/metrics";
+        let is_viewers =
+            if is_read { VIEWER_READS.contains(&call) } else { VIEWER_QUESTIONS.contains(&call) };
+        match (is_read, is_viewers) {
+            (true, _) if is_public => Self::Nothing,
+            (_, true) => Self::Role(Role::Viewer),
+            (false, _) if OPERATOR_CHANGES.contains(&call) => Self::Role(Role::Operator),
+            _ => Self::Role(Role::Admin),
+        }
     }
 }
 
@@ -153,4 +187,31 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusa
 
 fn unfit(detail: &str) -> Refusal {
     Refusal::new(ErrorCode::Unauthorized, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_is_the_admins_be_it_read_or_written() {
+        let public = Public { health: true, metrics: true };
+        let need = |method: Method, route| Need::of(&method, Some(route), public);
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE] {
+            for route in [
+                "/api/v1/debug",
+                "/api/debug",
+                "/debug",
+                "/api/v1/test-plans/{id}/secrets",
+                "/api/v1/test-runs/{id}/{*rest}",
+                "/metrics/x",
+            ] {
+                assert_eq!(need(method.clone(), route), Need::Role(Role::Admin), "{method} {route}");
+            }
+        }
+        assert_eq!(need(Method::GET, "/api/v1/test-plans"), Need::Role(Role::Viewer));
+        assert_eq!(need(Method::POST, "/api/test-plans"), Need::Role(Role::Operator));
+        assert_eq!(need(Method::GET, "/metrics"), Need::Nothing);
+        assert_eq!(need(Method::POST, "/metrics"), Need::Role(Role::Admin));
+    }
 }
