@@ -30,6 +30,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health listen; port 0: any free one; `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// What of that other machines are answered; this one always is.
+    pub public: Public,
     /// `HOST:PORT` at which masters reach gRPC, where that is another than `listen`; port 0: the one that it listens on.
     pub advertise: Option<String>,
     /// For a plan's choice of agents.
@@ -62,6 +64,22 @@ pub struct Config {
     pub secrets: SecretSources,
     /// Where spans go; `None`: there are none.
     pub collector: Option<Collector>,
+}
+
+/// What is answered over HTTP to whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Public {
+    /// `/health`, `/livez` and `/readyz`.
+    pub health: bool,
+    /// `/metrics`.
+    pub metrics: bool,
+}
+
+impl Default for Public {
+    /// Probes and Prometheus come from other machines, and what they read says nothing of plans but their steps' names.
+    fn default() -> Self {
+        Self { health: true, metrics: true }
+    }
 }
 
 /// What an agent counts for beside others.
@@ -107,6 +125,7 @@ impl Config {
             id,
             listen: any_port,
             metrics_listen: Some(any_port),
+            public: Public::default(),
             advertise: None,
             labels: BTreeMap::new(),
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),

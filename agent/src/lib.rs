@@ -40,7 +40,7 @@ use volcanion_proto::DESCRIPTOR_SET;
 use volcanion_proto::v1::agent_server::AgentServer;
 
 use calibrate::{CalibrateError, CalibrateSettings, calibrate};
-pub use config::{Capacity, Config, ConfigError};
+pub use config::{Capacity, Config, ConfigError, Public};
 use engine::EngineSettings;
 use expose::seen::Seen;
 use loader::EngineLoader;
@@ -249,6 +249,7 @@ async fn begin(
             desk: desk_handle.clone(),
             lease: lease.clone(),
             tracer,
+            public: config.public,
         }));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let closed = closing.clone().cancelled_owned();

@@ -75,6 +75,10 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
     let config = volcanion_agent::Config {
         listen: args.listen,
         metrics_listen: Some(args.metrics_listen),
+        public: volcanion_agent::Public {
+            health: args.public.contains(&PublicWord::Health),
+            metrics: args.public.contains(&PublicWord::Metrics),
+        },
         advertise: args.advertise.clone(),
         labels: labels(&args.labels)?,
         cores: args.cores.unwrap_or(defaults.cores),

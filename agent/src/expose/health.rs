@@ -1,13 +1,11 @@
 //! Whether the agent is well, and whether it takes runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use volcanion_common::net::listen;
 
 use super::Sources;
 
@@ -50,17 +48,8 @@ pub async fn health(State(sources): State<Arc<Sources>>) -> Json<Health> {
     })
 }
 
-/// Has the agent drain: for whoever is on this machine, such as a pod's preStop hook.
-pub async fn drain(
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    State(sources): State<Arc<Sources>>,
-) -> (StatusCode, &'static str) {
-    if !listen::is_loopback(peer) {
-        return (
-            StatusCode::FORBIDDEN,
-            "only this machine may have the agent drain; ask the master elsewhere\n",
-        );
-    }
+/// Has the agent drain: for whoever is on this machine, such as a pod's preStop hook; see [`super::door`].
+pub async fn drain(State(sources): State<Arc<Sources>>) -> (StatusCode, &'static str) {
     sources.desk.drain_here().await;
     (StatusCode::OK, "draining\n")
 }

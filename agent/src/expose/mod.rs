@@ -1,20 +1,22 @@
 //! What the agent shows over HTTP: its metrics and whether it is well.
 
+mod door;
 mod health;
 mod metrics;
 pub mod seen;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use tokio::sync::watch;
 use volcanion_common::telemetry::prometheus;
 use volcanion_common::telemetry::trace::{self, Tracer};
 
+use crate::config::Public;
 use crate::session::desk::{Census, DeskHandle};
 use crate::session::lease::Lease;
 use seen::Seen;
@@ -31,9 +33,12 @@ pub struct Sources {
     pub lease: Lease,
     /// Counts its spans.
     pub tracer: Tracer,
+    /// What other machines are answered.
+    pub public: Public,
 }
 
-/// `/metrics`, `/livez`, `/readyz`, `/health`, and `POST /drain` from this machine. To be served with its clients' addresses.
+/// `/metrics`, `/livez`, `/readyz`, `/health`, and `POST /drain` from this machine. What is not public is answered to this machine alone, with 403 to
+/// others. To be served with its clients' addresses.
 pub fn router(sources: Arc<Sources>) -> Router {
     Router::new()
         .route("/metrics", get(metrics_page))
@@ -41,6 +46,7 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/health", get(health::health))
         .route("/drain", post(health::drain))
+        .layer(middleware::from_fn_with_state(sources.public, door::check))
         .with_state(sources)
 }
 

@@ -9,6 +9,7 @@ use volcanion_agent::prepare::SecretSources;
 use volcanion_common::units::Micros;
 
 use super::cluster::{EtcdArgs, KeyArgs, OtlpArgs, TargetsArgs};
+use super::master::PublicWord;
 use super::value::{capacity, duration, quantum};
 
 #[derive(Debug, Args)]
@@ -19,6 +20,15 @@ pub struct AgentArgs {
     /// Where metrics are served
     #[arg(long, env = "VOLCANION_METRICS_LISTEN", default_value = "127.0.0.1:9090")]
     pub metrics_listen: SocketAddr,
+    /// What of it other machines are answered: health, metrics, none; this one always is
+    #[arg(
+        long,
+        env = "VOLCANION_PUBLIC",
+        value_name = "WORD[,WORD]",
+        value_delimiter = ',',
+        default_value = "health,metrics"
+    )]
+    pub public: Vec<PublicWord>,
     /// HOST:PORT at which masters reach the gRPC port [default: the listening address]
     #[arg(long, env = "VOLCANION_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,

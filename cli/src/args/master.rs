@@ -101,7 +101,7 @@ pub struct MasterArgs {
     pub trace_sample: Share,
 }
 
-/// What may be answered without a key.
+/// What may be answered to whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PublicWord {
     /// /health, /livez and /readyz

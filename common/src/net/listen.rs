@@ -1,6 +1,6 @@
 //! No open listening without credentials: whoever reaches an unprotected port could start a load.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// An address that is refused; says what would let it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,9 +41,50 @@ pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
+/// Whether a `Host` header, `NAME[:PORT]`, names this machine's loopback: what a page of elsewhere cannot do, even by a name of its own that resolves to it.
+pub fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_the_loopback_by_its_name_or_address_alone() {
+        for ours in [
+            "localhost",
+            "LOCALHOST.:9090",
+            "a.localhost",
+            "127.0.0.1:1",
+            "127.8.9.1",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback_host(ours), "{ours}");
+        }
+        for foreign in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::2]",
+        ] {
+            assert!(!is_loopback_host(foreign), "{foreign}");
+        }
+    }
 
     #[test]
     fn only_loopback_is_open_to_all() {

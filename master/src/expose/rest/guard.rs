@@ -5,13 +5,14 @@
 //! is one, must be the very host and port that is asked. Beyond loopback names are not known; there `Origin` is held against `Host` for writes.
 //! Everywhere a write with a body must say that it is JSON or YAML, which a page's form cannot.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use volcanion_common::net::listen;
 use volcanion_common::view::ErrorCode;
 
 use super::body;
@@ -67,15 +68,7 @@ impl Guard {
     }
 
     fn check_host(host: &str) -> Result<(), Refusal> {
-        let name = host_name(host);
-        let is_ours = match name.parse::<IpAddr>() {
-            Ok(address) => address.to_canonical().is_loopback(),
-            Err(_) => {
-                let name = name.trim_end_matches('.').to_ascii_lowercase();
-                name == "localhost" || name.ends_with(".localhost")
-            }
-        };
-        if is_ours {
+        if listen::is_loopback_host(host) {
             return Ok(());
         }
         Err(forbidden(format!(
@@ -108,14 +101,6 @@ fn host(request: &Request) -> Result<Option<&str>, Refusal> {
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || text(headers, header::CONTENT_LENGTH).is_some_and(|length| length.trim() != "0")
-}
-
-/// `name`, `name:80`, `[::1]:80` → the name or address alone.
-fn host_name(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.split(':').next().unwrap_or(host),
-    }
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
