@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use etcd_client::{Client, ConnectOptions};
 use uuid::Uuid;
 
+use super::certificates::Certificates;
 use crate::registry::RegistryError;
 
 /// How long a call may take. A lease lasts three times as long, so that one lost call does not cost it.
@@ -67,6 +68,7 @@ pub(super) async fn within<T>(
 pub(super) struct Dialer {
     endpoints: Vec<String>,
     options: ConnectOptions,
+    certificates: Option<Certificates>,
     turn: AtomicUsize,
     /// What the keys of agents begin with; the rest is the agent's name.
     pub agents: String,
@@ -76,15 +78,24 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// `endpoints` has at least one; `prefix` ends without a slash.
-    pub fn new(endpoints: Vec<String>, options: ConnectOptions, prefix: &str) -> Self {
+    pub fn new(
+        endpoints: Vec<String>,
+        options: ConnectOptions,
+        certificates: Option<Certificates>,
+        prefix: &str,
+    ) -> Self {
         let (agents, leader) = (format!("{prefix}/agents/"), format!("{prefix}/leader"));
-        Self { endpoints, options, turn: AtomicUsize::new(0), agents, leader }
+        Self { endpoints, options, certificates, turn: AtomicUsize::new(0), agents, leader }
     }
 
-    /// A client of the endpoint whose turn it is. Without a user it connects at its first call only.
+    /// A client of the endpoint whose turn it is, with the certificates of the moment. Without a user it connects at its first call only.
     pub async fn client(&self) -> Result<Client, CallError> {
         let endpoint = &self.endpoints[self.turn.load(Ordering::Relaxed) % self.endpoints.len()];
-        within(CALL_LIMIT, Client::connect([endpoint], Some(self.options.clone()))).await
+        let options = match &self.certificates {
+            Some(certificates) => self.options.clone().with_tls(certificates.now().await),
+            None => self.options.clone(),
+        };
+        within(CALL_LIMIT, Client::connect([endpoint], Some(options))).await
     }
 
     /// Gives the turn to the next endpoint.

@@ -4,21 +4,23 @@
 //! second. So the entry goes when the agent leaves, or when its lease ends because nobody renewed it. Nothing here
 //! needs etcd to be up: it is tried again until it is.
 
+mod certificates;
 mod dial;
 mod election;
 mod lease;
 mod watch;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+use etcd_client::ConnectOptions;
 use tokio::sync::watch::Receiver;
 
 use super::{Candidacy, Candidate, Fleet, Member, Membership, Registry, RegistryError};
+use certificates::Certificates;
 use dial::{CALL_LIMIT, Dialer};
 
 /// Where etcd is and how it is spoken to.
@@ -55,7 +57,7 @@ pub struct EtcdRegistry {
 }
 
 impl EtcdRegistry {
-    /// Reads the settings' files. etcd itself is asked at the first use, and need not be up before.
+    /// Reads the settings' files, and again whenever a connection is made. etcd itself is asked at the first use, and need not be up before.
     ///
     /// # Errors
     /// A file cannot be read, or the settings contradict each other.
@@ -73,10 +75,10 @@ impl EtcdRegistry {
             (None, None) => {}
             _ => return Err(settings("etcd's user and password go together")),
         }
-        if endpoints.iter().any(|endpoint| endpoint.starts_with("https://")) {
-            connect = connect.with_tls(tls(&options).await?);
-        }
-        Ok(Self { dialer: Arc::new(Dialer::new(endpoints, connect, options.prefix.trim_end_matches('/'))) })
+        let is_secured = endpoints.iter().any(|endpoint| endpoint.starts_with("https://"));
+        let certificates = if is_secured { Some(Certificates::open(&options).await?) } else { None };
+        let prefix = options.prefix.trim_end_matches('/');
+        Ok(Self { dialer: Arc::new(Dialer::new(endpoints, connect, certificates, prefix)) })
     }
 }
 
@@ -121,22 +123,6 @@ fn endpoints(options: &EtcdOptions) -> Result<Vec<String>, RegistryError> {
     } else {
         Ok(endpoints)
     }
-}
-
-async fn tls(options: &EtcdOptions) -> Result<TlsOptions, RegistryError> {
-    let Some(ca) = &options.ca else {
-        return Err(settings("https endpoints of etcd need the authority of its certificate (a PEM file)"));
-    };
-    let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?));
-    match (&options.cert, &options.key) {
-        (Some(cert), Some(key)) => Ok(tls.identity(Identity::from_pem(read(cert).await?, read(key).await?))),
-        (None, None) => Ok(tls),
-        _ => Err(settings("the certificate for etcd and its key go together")),
-    }
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    tokio::fs::read(path).await.map_err(|error| settings(&format!("{}: {error}", path.display())))
 }
 
 fn settings(problem: &str) -> RegistryError {

@@ -217,7 +217,7 @@ async fn an_entry_of_another_life_is_never_overwritten() {
 async fn a_compacted_watch_ends_and_a_new_list_mends_it() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let dialer = || Arc::new(Dialer::new(vec![etcd.url()], ConnectOptions::new(), "/volcanion"));
+    let dialer = || Arc::new(Dialer::new(vec![etcd.url()], ConnectOptions::new(), None, "/volcanion"));
     let (mut watcher, fleet) = Watcher::new(dialer());
     let (_, old) = watcher.list().await.unwrap();
     let entry = serde_json::to_vec(&member("a")).unwrap();
@@ -329,4 +329,41 @@ async fn settings_that_cannot_work_are_refused() {
     refused(EtcdOptions { user: Some("u".into()), ..at(&["http://a:1"]) }, "password").await;
     let options = EtcdOptions { password: Some("secret".into()), ..at(&["http://a:1"]) };
     assert!(!format!("{options:?}").contains("secret"));
+}
+
+/// Whoever renews certificates starts nothing again: the next connection uses them, whichever file was the wrong one.
+#[tokio::test]
+async fn certificates_that_change_are_read_again() {
+    let etcd = Etcd::start_secured().await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    for (right, name) in [("ca.pem", "ca"), ("client.pem", "cert"), ("client.key", "key")] {
+        for (from, to) in [("ca.pem", "ca"), ("client.pem", "cert"), ("client.key", "key")] {
+            std::fs::copy(pem(from), place(to)).unwrap();
+        }
+        let wrong = if name == "key" { "server.key" } else { "other-ca.pem" };
+        std::fs::copy(pem(wrong), place(name)).unwrap();
+        let options = EtcdOptions {
+            endpoints: vec![etcd.url()],
+            prefix: format!("/{name}"),
+            ca: Some(place("ca")),
+            cert: Some(place("cert")),
+            key: Some(place("key")),
+            ..EtcdOptions::default()
+        };
+        let registry = EtcdRegistry::connect(options).await.unwrap();
+        let joining = registry.join(member("renewed"));
+        tokio::pin!(joining);
+        let refused = tokio::time::timeout(Duration::from_secs(1), &mut joining).await;
+        assert!(refused.is_err(), "nobody joins by a wrong {name}");
+        std::fs::copy(pem(right), place(name)).unwrap();
+        let joined = tokio::time::timeout(Duration::from_secs(30), joining).await;
+        joined.unwrap_or_else(|_| panic!("the new {name} is used")).unwrap().leave().await;
+    }
+    // A file that is away for a moment does no harm.
+    let options =
+        EtcdOptions { ca: Some(place("ca")), endpoints: vec![etcd.url()], ..EtcdOptions::default() };
+    let certificates = Certificates::open(&options).await.unwrap();
+    std::fs::remove_file(place("ca")).unwrap();
+    let _ = certificates.now().await;
 }
