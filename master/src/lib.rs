@@ -34,7 +34,7 @@ use volcanion_common::units::Micros;
 use access::Access;
 use access::audit::Audit;
 pub use config::{AdvertiseUrl, Config};
-use expose::rest::{RestOptions, RestState};
+use expose::rest::{RestOptions, RestState, TimeLimits};
 use fleet::Agents;
 use fleet::dial::Dialer;
 use leader::{Campaigner, Office, World};
@@ -259,9 +259,11 @@ async fn serve(
         leaders_tls: config.leaders_tls.clone(),
         cluster_key: config.cluster_key.clone(),
         tracer,
+        limits: TimeLimits::default(),
     };
+    let limits = options.limits;
     let router = expose::rest::router(RestState::new(office, access, audit, options, address, stop.clone()));
-    expose::serve::serve(listener, config.rest_tls.clone(), router, stop).await;
+    expose::serve::serve(listener, config.rest_tls.clone(), router, limits, stop).await;
 }
 
 /// Forgets old changes; every master may, for it is done in small steps.

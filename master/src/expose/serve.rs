@@ -1,6 +1,6 @@
 //! Connections of REST: accepted, with TLS where there is a certificate, served, and ended with the master.
 //!
-//! A client's head must come within [`HEAD_TIME_MAX`] and [`HEAD_BYTES_MAX`]; bodies have limits of their own. At most
+//! A client's head must come within its time, and within [`HEAD_BYTES_MAX`], else it is answered 431; bodies have limits of their own. At most
 //! [`CONNECTIONS_MAX`] connections are open; who comes further waits.
 
 use std::io;
@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use volcanion_common::net::tls::{self, ServerTls};
 
-/// How long a request's head may take, and a connection may be idle between two.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+use super::rest::TimeLimits;
+
 /// Bytes of a request's line and headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Connections at a time.
@@ -64,13 +64,14 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<ServerTls>,
     router: Router,
+    limits: TimeLimits,
     stop: CancellationToken,
 ) {
     let mut incoming = match tls {
         None => Incoming::Plain(listener),
         Some(tls) => Incoming::Tls(tls::accept(listener, tls, stop.clone())),
     };
-    let builder = Arc::new(builder());
+    let builder = Arc::new(builder(limits));
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -93,10 +94,18 @@ pub(crate) async fn serve(
         // Ends with its client, or with `graceful`.
         tokio::spawn(async move {
             let _place = place;
+            let asked = CancellationToken::new();
+            let service = service(router, peer, asked.clone());
             let connection =
-                builder.serve_connection_with_upgrades(TokioIo::new(stream), service(router, peer));
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%peer, %error, "a connection broke");
+                watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            // A connection that is given up is closed; whoever has it has asked nothing.
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "a connection broke");
+                },
+                () = no_request(asked, limits.head) => {
+                    tracing::debug!(%peer, "a connection without a request is closed");
+                }
             }
         });
     }
@@ -104,9 +113,17 @@ pub(crate) async fn serve(
     graceful.shutdown().await;
 }
 
-fn builder() -> Builder<TokioExecutor> {
+/// Comes to its end where the first request does not come in time: the library counts a head's time only once it knows by the first bytes which HTTP
+/// it is.
+async fn no_request(asked: CancellationToken, limit: Duration) {
+    if tokio::time::timeout(limit, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
+fn builder(limits: TimeLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -117,10 +134,11 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-/// The routes for a client's requests, which say where they come from.
+/// The routes for a client's requests, which say where they come from, and that there was one.
 fn service(
     router: Router,
     peer: SocketAddr,
+    asked: CancellationToken,
 ) -> TowerToHyperService<
     impl tower::Service<
         Request<hyper::body::Incoming>,
@@ -130,6 +148,7 @@ fn service(
     > + Clone,
 > {
     TowerToHyperService::new(tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        asked.cancel();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)

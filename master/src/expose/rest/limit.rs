@@ -1,4 +1,4 @@
-//! How much body is taken: 8 MiB at most, within 30 s.
+//! How long a client may take, and how much body is taken: 8 MiB at most.
 //!
 //! What is larger is refused as soon as that is known, from its length or while it comes, and never kept. A client that
 //! writes on before it reads would meet a closed connection instead of the answer; so, as nginx's lingering close does, a bounded part of the
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -22,20 +22,39 @@ use super::problem::Refusal;
 
 /// Longest body of a plan.
 pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// For a request's head, and for being idle between two: then the connection ends.
+    pub head: Duration,
+    /// For a body: then the answer is 400.
+    pub body: Duration,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(30), body: Duration::from_secs(30) }
+    }
+}
 
 /// Of a refused body so much is thrown away at most, for so long at most, of so many clients at a time.
 const LINGER_BYTES_MAX: usize = 128 << 20;
 const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 const LINGERING_MAX: usize = 16;
 
-/// Refuses what says that it is too long, whether or not its route takes a body.
-pub(super) async fn refuse_large(request: Request, next: Next) -> Response {
+/// Refuses what says that it is too long, whether or not its route takes a body; whoever reads a body finds there how long it may take.
+pub(super) async fn refuse_large(
+    State(limits): State<TimeLimits>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let length = declared_length(request.headers());
     if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
         linger(request);
         return too_large(BODY_BYTES_MAX).into_response();
     }
+    request.extensions_mut().insert(limits);
     next.run(request).await
 }
 
@@ -45,6 +64,7 @@ pub(super) async fn read_whole(request: Request, bytes_max: usize) -> Result<Byt
         linger(request);
         return Err(too_large(bytes_max));
     }
+    let limits = request.extensions().get::<TimeLimits>().copied().unwrap_or_default();
     let mut stream = request.into_body().into_data_stream();
     let mut whole = BytesMut::new();
     let reading = async {
@@ -57,14 +77,14 @@ pub(super) async fn read_whole(request: Request, bytes_max: usize) -> Result<Byt
         }
         Ok(())
     };
-    let read = timeout(BODY_TIME_MAX, reading).await;
+    let read = timeout(limits.body, reading).await;
     match read {
         Ok(Ok(())) => Ok(whole.freeze()),
         Ok(Err(refusal)) => {
             linger_on(Body::from_stream(stream));
             Err(refusal)
         }
-        Err(_) => Err(unread(&format!("it did not arrive within {} s", BODY_TIME_MAX.as_secs()))),
+        Err(_) => Err(unread(&format!("it did not arrive within {} s", limits.body.as_secs_f64()))),
     }
 }
 

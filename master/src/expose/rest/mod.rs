@@ -53,6 +53,7 @@ use crate::run::table::Runs;
 pub use access::Public;
 use forward::Forwarder;
 use guard::Guard;
+pub use limit::TimeLimits;
 use quota::Quotas;
 
 /// Most event streams (SSE and WebSocket together) at a time; one more is refused until one ends.
@@ -75,6 +76,8 @@ pub struct RestOptions {
     pub cluster_key: ClusterKey,
     /// Takes a span for each request.
     pub tracer: Tracer,
+    /// How long clients may take.
+    pub limits: TimeLimits,
 }
 
 /// What the routes need.
@@ -139,7 +142,7 @@ pub fn router(state: RestState) -> Router {
         .fallback(problem::no_such_path)
         .layer(middleware::from_fn_with_state(state.clone(), audit::note))
         .layer(middleware::from_fn_with_state(state.clone(), forward::layer))
-        .layer(middleware::from_fn(limit::refuse_large))
+        .layer(middleware::from_fn_with_state(state.options.limits, limit::refuse_large))
         .layer(middleware::from_fn_with_state(state.clone(), access::check))
         .layer(middleware::from_fn_with_state(state.guard.clone(), guard::check))
         .layer(CatchPanicLayer::custom(problem::of_panic))

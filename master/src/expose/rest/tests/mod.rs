@@ -11,6 +11,7 @@ mod inputs;
 mod lists;
 mod plans;
 mod scraped;
+mod slow;
 mod streams;
 
 use std::net::SocketAddr;
@@ -41,7 +42,7 @@ const LOOPBACK: &str = "127.0.0.1:8080";
 struct Api {
     router: Router,
     runs: Runs,
-    _stop: DropGuard,
+    stop: DropGuard,
     _folder: TempDir,
 }
 
@@ -78,7 +79,12 @@ impl Api {
         let audit = access.trail(stop.clone());
         let address = address.parse().unwrap();
         let router = router(RestState::new(master.office(), access, audit, options, address, stop.clone()));
-        Self { router, runs, _stop: stop.drop_guard(), _folder: folder }
+        Self { router, runs, stop: stop.drop_guard(), _folder: folder }
+    }
+
+    /// Ends with the test.
+    fn stop(&self) -> CancellationToken {
+        self.stop.token().clone()
     }
 
     async fn call(&self, request: Request<Body>) -> Answer {

@@ -122,7 +122,7 @@ async fn health_is_told_apart_from_readiness() {
     );
     assert_eq!(api.get("/livez").await.status, 200);
     assert_eq!(api.get("/readyz").await.status, 200);
-    drop(api._stop);
+    drop(api.stop);
     let router = api.router;
     let answer =
         tower::ServiceExt::oneshot(router, request(Method::GET, "/readyz").body(Body::empty()).unwrap())
