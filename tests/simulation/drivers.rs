@@ -302,7 +302,7 @@ impl World {
             return;
         }
         if let Write::Insert(new) = write {
-            return self.inserted(master, new, result.is_ok());
+            return self.inserted(master, *new, result.is_ok());
         }
         let Some(driver) = self.masters[master].drivers.get_mut(&run) else { return };
         driver.is_writing = false;

@@ -46,7 +46,7 @@ pub struct Stored {
 /// What is to be made durable.
 #[derive(Clone)]
 pub enum Write {
-    Insert(NewRun),
+    Insert(Box<NewRun>),
     Save(Save),
     Change(SaveChange),
     Moves(SaveMoves),

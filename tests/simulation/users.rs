@@ -50,7 +50,7 @@ impl World {
         tell!(self, "{run} is asked of m{master} with {} agents: {}", members.len(), plans::words(&plan));
         let seed = self.chance.next();
         let new = NewRun { run, epoch, plan, members, key: self.key.clone(), seed, trace: None };
-        self.submit(master, epoch.0, run, Write::Insert(new));
+        self.submit(master, epoch.0, run, Write::Insert(Box::new(new)));
         if left > 1 {
             let later_ns = self.chance.about_ms(3_000);
             self.agenda.after(later_ns, Item::UserStarts { left: left - 1 });
