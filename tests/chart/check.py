@@ -66,6 +66,7 @@ def companions(path):
     """What else is chosen so that the value matters. Certificates are there already where the value has nothing to do with them: to make them takes long."""
     found = [] if path.startswith("tls.") else list(choices.CERTIFICATES)
     for name, chosen in choices.COMPANIONS.items():
+        # `x.enabled` needs no `x.enabled=true`: that is its change.
         if path == name or (path.startswith(name + ".") and f"{path}=true" not in chosen):
             found += chosen
     return found
@@ -118,13 +119,13 @@ def check_values(helm, check, schema, defaults):
         check(f"{path} has a default", default(defaults, path) is not ..., "values.yaml has none")
     refused = helm.template([(path, wrong_type(inner, schema["definitions"])) for path, inner in values.items()])
     for path in values:
-        check(f"{path} of a wrong type is refused", f"'/{path.replace('.', '/')}" in refused.stderr, refused.stderr[:200])
+        check(f"{path} of a wrong type is refused", f"'/{path.replace('.', '/')}'" in refused.stderr, refused.stderr[:200])
     tried = [path for path in values if path not in choices.BY_WHAT_IS_THERE]
-    before = {repr(companions(path)): companions(path) for path in tried}
-    rendered = dict(zip(before, render_all(helm, before.values())))
-    before = {key: comparable(documents(output.stdout)) for key, output in rendered.items()}
+    # Many values have the same companions, and so the same rendering without their change.
+    sets = {repr(companions(path)): companions(path) for path in tried}
+    without = {key: comparable(documents(output.stdout)) for key, output in zip(sets, render_all(helm, sets.values()))}
     for path, output in zip(tried, render_all(helm, [with_change(path, values[path], defaults) for path in tried])):
-        differs = output.returncode == 0 and comparable(documents(output.stdout)) != before[repr(companions(path))]
+        differs = output.returncode == 0 and comparable(documents(output.stdout)) != without[repr(companions(path))]
         check(f"{path} makes a difference", differs, output.stderr or "what is rendered is the same")
     for name in choices.VALUE_NAMES:
         check(f"{name} is a value", name in values or any(path.startswith(name + ".") for path in values), "the schema has none")
