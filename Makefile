@@ -1,6 +1,7 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
-.PHONY: help demo build image image-root deps test test-all fuzz soak lint bench bench-scale
+.PHONY: help demo build image image-root deps test test-all fuzz soak lint audit bench bench-scale
+.PHONY: help demo build image-root deps test test-all fuzz soak lint audit bench bench-scale
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"
@@ -11,7 +12,8 @@ help:
 	@echo "make test-all  those, and the long ones"
 	@echo "make fuzz      a million cases of each property of the response parser (a minute or two)"
 	@echo "make soak      simulated clusters under faults, fresh seeds for an hour (SOAK_SECONDS says otherwise)"
-	@echo "make lint      formatting and clippy, warnings denied"
+	@echo "make lint      formatting and clippy, warnings denied; licences, bans and sources of what we depend on"
+	@echo "make audit     known advisories about what we depend on (fetches their database from GitHub)"
 	@echo "make bench-scale  one master with 10, 100 and 1,000 simulated agents"
 	@echo "make bench     the engine beside wrk, h2load, oha, hey, ab, and its stages alone: the tables of docs/performance.md"
 
@@ -58,10 +60,20 @@ soak:
 test-all: deps
 	VOLCANION_LONG_TESTS=1 cargo test --workspace --locked
 
+# cargo-deny reads deny.toml. What needs no database of advisories runs here and in `make test`; advisories are for `make audit`.
 lint:
-	@tests/setup.sh build
+	@tests/setup.sh lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(DENY) --locked check --hide-inclusion-graph licenses bans sources
+
+audit:
+	@tests/setup.sh lint
+	$(DENY) --locked check --hide-inclusion-graph
+	$(AUDIT)
+
+DENY = target/test-tools/deny/bin/cargo-deny
+AUDIT = target/test-tools/deny/bin/cargo-audit audit --deny warnings
 
 bench-scale: BENCH = fleet
 bench-scale: bench

