@@ -1,7 +1,6 @@
 # Two commands do all the set-up from a fresh clone: `make demo` and `make test`.
 
 .PHONY: help demo build image image-root deps test test-all fuzz soak lint audit bench bench-scale
-.PHONY: help demo build image-root deps test test-all fuzz soak lint audit bench bench-scale
 
 help:
 	@echo "make demo      see it work: master, agents, target and a load of 10 s in one process"

@@ -58,6 +58,8 @@ pub struct Config {
     pub busy_poll: bool,
     /// The least distance at which a load core's timer is armed; at most a millisecond.
     pub quantum: Micros,
+    /// Whether profiles and memory figures are shown beyond this machine too, at the metrics' port.
+    pub remote_debug: bool,
     /// The folder below which the files lie that plans name (client certificates, bodies); `None`: plans may name none.
     pub files: Option<PathBuf>,
     /// Where the secrets are that plans name.
@@ -139,6 +141,7 @@ impl Config {
             pin: false,
             busy_poll: false,
             quantum: QUANTUM,
+            remote_debug: false,
             files: None,
             secrets: SecretSources::default(),
             collector: None,

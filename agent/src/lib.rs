@@ -51,6 +51,7 @@ use session::fence::Identity;
 use session::lease::Lease;
 use session::load::Loader;
 use session::service::AgentService;
+use session::tally::Tally;
 
 /// What spans say that they are of.
 const SERVICE: &str = "volcanion-agent";
@@ -227,9 +228,15 @@ async fn begin(
         state: MemberState::Ready,
     };
     let (lease, seen) = (Lease::default(), Arc::new(Seen::default()));
+    let (tally, registry_counts) = (Arc::new(Tally::default()), registry.counts());
     let identity = Arc::new(Identity::new(config.id.clone(), incarnation, config.cluster_key.clone()));
-    let around =
-        Arc::new(Surroundings { loader, lease: lease.clone(), seen: seen.clone(), tracer: tracer.clone() });
+    let around = Arc::new(Surroundings {
+        loader,
+        lease: lease.clone(),
+        seen: seen.clone(),
+        tracer: tracer.clone(),
+        tally: tally.clone(),
+    });
     let (desk, desk_handle) = Desk::new(identity, config.orphan_timeout, around);
 
     let closing = CancellationToken::new();
@@ -250,6 +257,9 @@ async fn begin(
             lease: lease.clone(),
             tracer,
             public: config.public,
+            tally,
+            registry: registry_counts,
+            remote_debug: config.remote_debug,
         }));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let closed = closing.clone().cancelled_owned();

@@ -14,6 +14,7 @@ use volcanion_common::telemetry::log;
 
 use volcanion_master::access::AdminKey;
 use volcanion_master::access::OidcSettings;
+use volcanion_master::expose::remote_write::RemoteWriteSettings;
 use volcanion_master::expose::rest::Public;
 use volcanion_master::run::caps::Caps;
 
@@ -40,6 +41,10 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
         rate_limit: args.rate_limit.0,
         origins: args.cors_origins.clone(),
         keep_audit: args.keep_audit,
+        remote_write: args
+            .remote_write
+            .clone()
+            .map(|url| RemoteWriteSettings { url, bearer_file: args.remote_write_bearer_file.clone() }),
         caps: Caps {
             rate: args.max_rate,
             vus: args.max_vus,
@@ -91,6 +96,7 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
         files: args.files.clone(),
         secrets: args.secrets.sources(),
         collector: args.otlp.collector().map_err(Failure::wrong)?,
+        remote_debug: args.remote_debug,
         pin: args.pacing.pin,
         busy_poll: args.pacing.busy_poll,
         quantum: args.pacing.quantum.unwrap_or(defaults.quantum),

@@ -12,6 +12,7 @@ use volcanion_common::telemetry::trace::Collector;
 use volcanion_common::units::{Micros, Rate, Share};
 
 use crate::access::{AdminKey, OidcSettings};
+use crate::expose::remote_write::RemoteWriteSettings;
 use crate::expose::rest::Public;
 use crate::run::caps::Caps;
 use crate::store::{Keep, StoreUrl};
@@ -43,6 +44,8 @@ pub struct Config {
     pub origins: Vec<HeaderValue>,
     /// How long changes are kept that were made over REST; `None`: for ever.
     pub keep_audit: Option<Micros>,
+    /// Where a leader writes the intervals of its runs besides; `None`: nowhere.
+    pub remote_write: Option<RemoteWriteSettings>,
     /// What no run may pass.
     pub caps: Caps,
     /// The first admin's key: with it every client is asked for a key.
@@ -77,6 +80,7 @@ impl Config {
             rate_limit: None,
             origins: Vec::new(),
             keep_audit: None,
+            remote_write: None,
             caps: Caps::default(),
             admin_key: None,
             public: Public::default(),

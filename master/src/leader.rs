@@ -22,7 +22,7 @@ use crate::StartError;
 use crate::config::Config;
 use crate::fleet::Agents;
 use crate::fleet::dial::Dialer;
-use crate::run::table::Runs;
+use crate::run::table::{Outgoing, Runs};
 use crate::run::take_over;
 use crate::store::{Store, StoreError};
 
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) dialer: Dialer,
     pub(crate) config: Arc<Config>,
     pub(crate) tracer: Tracer,
+    /// Where durable intervals go besides; `None`: nowhere.
+    pub(crate) outgoing: Option<Arc<Outgoing>>,
     /// Cancelled when this master is to end.
     pub(crate) stop: CancellationToken,
 }
@@ -113,8 +115,8 @@ impl Campaigner {
         candidate: Candidate,
     ) -> Result<(Self, Office), StartError> {
         let candidacy = registry.campaign(candidate.clone()).await?;
-        let World { store, agents, dialer, config, stop, .. } = world.clone();
-        let standby = Runs::standing_by(store, agents, dialer, config, stop);
+        let World { store, agents, dialer, config, outgoing, stop, .. } = world.clone();
+        let standby = Runs::standing_by(store, agents, dialer, config, outgoing, stop);
         let tenure = watch::Sender::new(Tenure { runs: standby.clone(), leader: Leader::Nobody });
         let office = Office { tenure: tenure.subscribe() };
         let standing = candidacy.standing();
@@ -255,10 +257,10 @@ impl Campaigner {
 
     /// Raises the epoch and takes up what the last master left. Reads of the new term are answered while it does.
     async fn take_office(&mut self) -> Result<(), StoreError> {
-        let World { store, agents, dialer, config, tracer, stop } = self.world.clone();
+        let World { store, agents, dialer, config, tracer, outgoing, stop } = self.world.clone();
         let epoch = store.raise_epoch().await?;
         tracing::info!(epoch = epoch.0, "this master leads");
-        let term = Runs::new(store, agents, dialer, config, tracer, epoch, stop);
+        let term = Runs::new(store, agents, dialer, config, tracer, outgoing, epoch, stop);
         self.tenure.send_replace(Tenure { runs: term.clone(), leader: Leader::Here });
         self.term = Some(term.clone());
         let taken = take_over::take_over(&term).await;

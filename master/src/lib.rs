@@ -38,7 +38,7 @@ use expose::rest::{RestOptions, RestState, TimeLimits};
 use fleet::Agents;
 use fleet::dial::Dialer;
 use leader::{Campaigner, Office, World};
-use run::table::Runs;
+use run::table::{Outgoing, Runs};
 use store::{Store, StoreError};
 
 /// How long runs may take to end, or to be left, once the master is to end.
@@ -149,12 +149,14 @@ pub async fn start(
     let audit = access.trail(stop.clone());
     let (tracer, exporter) = Tracer::start(config.collector.as_ref(), SERVICE, &candidate.id);
     let config = Arc::new(config);
+    let outgoing = config.remote_write.as_ref().map(|_| Arc::new(Outgoing::default()));
     let world = World {
         store: Arc::clone(&store),
         agents: agents.clone(),
         dialer: Dialer::new(config.cluster_tls.clone()),
         config: Arc::clone(&config),
         tracer: tracer.clone(),
+        outgoing: outgoing.clone(),
         stop: stop.clone(),
     };
     let dialer = world.dialer.clone();
@@ -168,6 +170,11 @@ pub async fn start(
     tasks.spawn(run::retention::keep_forgetting(office.clone(), stop.clone()));
     if let Some(keep) = config.keep_audit {
         tasks.spawn(forget_old_changes(Arc::clone(&store), keep, stop.clone()));
+    }
+    if let Some((settings, outgoing)) = config.remote_write.clone().zip(outgoing) {
+        let writing =
+            expose::remote_write::keep_writing(settings, outgoing, Arc::clone(&store), stop.clone());
+        tasks.spawn(writing);
     }
     tasks.spawn(store::keep_probing(store, stop.clone()));
     if let Some(listener) = listener {

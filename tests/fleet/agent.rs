@@ -100,4 +100,12 @@ impl Agent for Simulated {
     async fn drain(&self, _: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
         Err(Status::unimplemented("a simulated agent does not drain"))
     }
+
+    async fn profile(&self, _: Request<pb::ProfileRequest>) -> Result<Response<pb::ProfileResponse>, Status> {
+        Err(Status::unimplemented("a simulated agent has no time of its own"))
+    }
+
+    async fn memory(&self, _: Request<pb::MemoryRequest>) -> Result<Response<pb::MemoryResponse>, Status> {
+        Err(Status::unimplemented("a simulated agent has no memory of its own"))
+    }
 }

@@ -19,6 +19,7 @@ pub struct Cluster {
     pub agents: Vec<Agent>,
     pub target: Target,
     pub folder: TempDir,
+    master_flags: Vec<String>,
 }
 
 /// An agent's process.
@@ -81,6 +82,11 @@ impl Cluster {
         Self::start_given(agents, &[], agent_flags, &[]).await
     }
 
+    /// Starts a cluster of so many agents of one load core each, whose master has further flags.
+    pub async fn start_with_master(agents: usize, master_flags: &[&str]) -> Self {
+        Self::start_given(agents, master_flags, &["--cores", "1"], &[]).await
+    }
+
     /// Starts a cluster whose master and agents have further flags, and whose agents have environment variables.
     pub async fn start_given(
         agents: usize,
@@ -93,7 +99,8 @@ impl Cluster {
         let target = Target::start(&[]).await;
         let store = folder.path().join("volcanion.db");
         let (master, rest) = start_master(&etcd.url, store, "127.0.0.1:0", master_flags).await;
-        let mut cluster = Self { etcd, master, rest, agents: Vec::new(), target, folder };
+        let master_flags = master_flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut cluster = Self { etcd, master, rest, agents: Vec::new(), target, folder, master_flags };
         for number in 1..=agents {
             let id = format!("agent-{number}");
             let agent = start_agent_given(&cluster.etcd.url, &id, agent_flags, agent_variables).await;
@@ -115,8 +122,9 @@ impl Cluster {
     /// Starts the master anew on the same store and address, after it was ended.
     pub async fn restart_master(&mut self) {
         let listen = self.rest.base.trim_start_matches("http://").to_owned();
-        let (master, rest) =
-            start_master(&self.etcd.url, self.folder.path().join("volcanion.db"), &listen, &[]).await;
+        let store = self.folder.path().join("volcanion.db");
+        let flags: Vec<&str> = self.master_flags.iter().map(String::as_str).collect();
+        let (master, rest) = start_master(&self.etcd.url, store, &listen, &flags).await;
         self.master = master;
         self.rest = rest;
     }

@@ -23,6 +23,28 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes these `HOST:PORT`s each second.
     pub async fn start(targets: &[String]) -> Self {
+        let prometheus = Self::start_with(targets, &[]);
+        let up = targets.len() as f64;
+        await_some("Prometheus scrapes", Duration::from_secs(40), || async {
+            (prometheus.query("sum(up)").await == Some(up)).then_some(())
+        })
+        .await;
+        prometheus
+    }
+
+    /// Starts one that scrapes nothing, and takes what is written to it.
+    pub async fn start_receiving() -> Self {
+        let prometheus = Self::start_with(&[], &["--web.enable-remote-write-receiver"]);
+        await_some("Prometheus answers", Duration::from_secs(40), || prometheus.query("vector(1)")).await;
+        prometheus
+    }
+
+    /// Where it takes what is written.
+    pub fn write_url(&self) -> String {
+        format!("{}/api/v1/write", self.url)
+    }
+
+    fn start_with(targets: &[String], flags: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let config = folder.path().join("prometheus.yml");
         let text = serde_json::json!({
@@ -31,22 +53,14 @@ impl Prometheus {
         });
         std::fs::write(&config, text.to_string()).expect("the folder can be written");
         let address = format!("127.0.0.1:{}", free_port());
-        let process = Process::start(
-            "prometheus",
-            "prometheus",
-            &[
-                &format!("--config.file={}", config.display()),
-                &format!("--storage.tsdb.path={}", folder.path().join("data").display()),
-                &format!("--web.listen-address={address}"),
-            ],
-        );
-        let prometheus = Self { url: format!("http://{address}"), _process: Some((process, folder)) };
-        let up = targets.len() as f64;
-        await_some("Prometheus scrapes", Duration::from_secs(40), || async {
-            (prometheus.query("sum(up)").await == Some(up)).then_some(())
-        })
-        .await;
-        prometheus
+        let own = [
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", folder.path().join("data").display()),
+            format!("--web.listen-address={address}"),
+        ];
+        let words: Vec<&str> = own.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+        let process = Process::start("prometheus", "prometheus", &words);
+        Self { url: format!("http://{address}"), _process: Some((process, folder)) }
     }
 
     /// One that runs somewhere else.

@@ -3,13 +3,11 @@
 
 use std::time::Instant;
 
-use rustix::time::{ClockId, clock_gettime};
 use volcanion_common::ids::RunId;
 use volcanion_common::series::Outcome;
 use volcanion_common::telemetry::prometheus::Family;
 
 use super::seen::{Seen, SeenRun};
-use crate::record::process::resident_bytes;
 use crate::session::desk::Census;
 
 /// Everything that is shown, as of now.
@@ -31,13 +29,7 @@ fn process(census: &Census) -> Vec<Family> {
         "1 while the agent drains or leaves, and takes no new run.",
     );
     draining.add(&[], f64::from(u8::from(census.closed().is_some())));
-    let mut cpu = Family::counter("volcanion_agent_cpu_seconds_total", "CPU time of the whole process.");
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    cpu.add(&[], used.tv_sec as f64 + used.tv_nsec as f64 / 1e9);
-    let mut resident =
-        Family::gauge("volcanion_agent_resident_memory_bytes", "Memory of the process that is resident.");
-    resident.add(&[], resident_bytes() as f64);
-    vec![build, active, draining, cpu, resident]
+    vec![build, active, draining]
 }
 
 struct RunFamilies {

@@ -1,8 +1,10 @@
-//! What the agent shows over HTTP: its metrics and whether it is well.
+//! What the agent shows over HTTP: its metrics, whether it is well, and to this machine where its time and memory go.
 
 mod door;
+mod debug;
 mod health;
 mod metrics;
+mod own_metrics;
 pub mod seen;
 
 use std::sync::Arc;
@@ -13,12 +15,14 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::sync::watch;
+use volcanion_common::registry::RegistryCounts;
 use volcanion_common::telemetry::prometheus;
 use volcanion_common::telemetry::trace::{self, Tracer};
 
 use crate::config::Public;
 use crate::session::desk::{Census, DeskHandle};
 use crate::session::lease::Lease;
+use crate::session::tally::Tally;
 use seen::Seen;
 
 /// What the pages are made of.
@@ -35,10 +39,16 @@ pub struct Sources {
     pub tracer: Tracer,
     /// What other machines are answered.
     pub public: Public,
+    /// What was counted of streams and orders.
+    pub tally: Arc<Tally>,
+    /// What went wrong with the registry.
+    pub registry: Arc<RegistryCounts>,
+    /// Whether profiles are shown beyond this machine too.
+    pub remote_debug: bool,
 }
 
-/// `/metrics`, `/livez`, `/readyz`, `/health`, and `POST /drain` from this machine. What is not public is answered to this machine alone, with 403 to
-/// others. To be served with its clients' addresses.
+/// `/metrics`, `/livez`, `/readyz`, `/health`, and from this machine `POST /drain`, `/debug/pprof/profile` and `/debug/memory`. What is not public is
+/// answered to this machine alone, with 403 to others. To be served with its clients' addresses.
 pub fn router(sources: Arc<Sources>) -> Router {
     Router::new()
         .route("/metrics", get(metrics_page))
@@ -47,11 +57,15 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/health", get(health::health))
         .route("/drain", post(health::drain))
         .layer(middleware::from_fn_with_state(sources.public, door::check))
+        // These have a door of their own.
+        .route("/debug/pprof/profile", get(debug::cpu_profile))
+        .route("/debug/memory", get(debug::memory_figures))
         .with_state(sources)
 }
 
 async fn metrics_page(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
     let mut families = metrics::families(&sources.seen, &sources.census.borrow());
     families.extend(trace::family("volcanion_agent_trace_spans_total", &sources.tracer));
+    families.extend(own_metrics::families(&sources));
     ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::encode(families))
 }

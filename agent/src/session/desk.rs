@@ -15,6 +15,7 @@ use tracing::{Instrument, error_span, info, warn};
 use volcanion_common::ids::{Epoch, RunId};
 use volcanion_common::session::command::Purpose;
 use volcanion_common::session::{Hello, SealedHello};
+use volcanion_common::telemetry::queue::{Filling, Queue};
 use volcanion_common::units::Micros;
 use volcanion_proto::v1 as pb;
 
@@ -25,7 +26,7 @@ use super::machine::Machine;
 /// Streams that wait for the desk; a full inbox makes them wait longer.
 const INBOX: usize = 64;
 /// Messages that wait for one run; a full inbox makes the desk wait (a run's task never waits for the desk).
-const RUN_INBOX: usize = 8;
+pub const RUN_INBOX: usize = 8;
 
 /// What the agent carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,6 +131,11 @@ impl DeskHandle {
         let _ = self.inbox.send(Visit::Leave).await;
     }
 
+    /// The streams and orders that wait.
+    pub fn filling(&self) -> Filling {
+        Filling::of(&self.inbox)
+    }
+
     /// What the agent carries, now and from now on.
     pub fn census(&self) -> watch::Receiver<Census> {
         self.census.clone()
@@ -202,6 +208,7 @@ impl Desk {
             Err(refusal) => {
                 let said = sealed.read().ok().map(|(hello, _)| hello.run);
                 note_refusal("Hello", said, &self.identity.agent, &refusal);
+                self.around.tally.refused(refusal.code());
                 // Nothing was said on the stream yet, so there is room.
                 let _ = reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
                 return;
@@ -243,6 +250,7 @@ impl Desk {
             _ => Machine::new(identity, run, self.orphan_timeout),
         };
         let (sender, inbox) = mpsc::channel(RUN_INBOX);
+        self.around.tally.began(run, Queue::of(&sender));
         let (around, epochs) = (self.around.clone(), self.epochs.subscribe());
         // Whatever is logged of the run carries these.
         let span = error_span!("run", run_id = %run, request_id);
@@ -255,6 +263,7 @@ impl Desk {
 
     fn ended(&mut self, run: RunId, tombstone: Option<Tombstone>) {
         self.runs.remove(&run);
+        self.around.tally.ended(run);
         if let Some(tombstone) = tombstone {
             self.fence.bury(run, tombstone);
         }
@@ -264,11 +273,14 @@ impl Desk {
     async fn command(&mut self, purpose: Purpose, sealed_order: &[u8], seal: &[u8]) -> Result<u32, Refusal> {
         if let Err(refusal) = check_command(&self.identity, purpose, sealed_order, seal, unix_ms()) {
             note_refusal(&format!("{purpose:?}"), None, &self.identity.agent, &refusal);
+            self.around.tally.refused(refusal.code());
             return Err(refusal);
         }
         match purpose {
             Purpose::Drain => self.drain().await,
             Purpose::Kill => self.kill().await,
+            // Whoever brought it does it: it takes its time, and nothing of the desk's.
+            Purpose::Profile | Purpose::Memory => info!(?purpose, "a master looks inside"),
         }
         Ok(self.runs.len() as u32)
     }

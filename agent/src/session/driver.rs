@@ -15,6 +15,7 @@ use tracing::{Span, debug, info, warn};
 use volcanion_common::ids::{AgentId, Epoch, RunId};
 use volcanion_common::session::{Hello, Order, Report};
 use volcanion_common::shard::Shard;
+use volcanion_common::telemetry::queue::Queue;
 use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::units::Micros;
 use volcanion_proto::v1 as pb;
@@ -25,6 +26,7 @@ use super::load::{Fault, Load, LoadEvent, Loader, Running};
 use super::machine::{Action, Event, Machine, Now, StreamId};
 use super::performance::Performance;
 use super::spans::RunSpans;
+use super::tally::Tally;
 use crate::expose::seen::Seen;
 use crate::send::clock::now_ns;
 
@@ -67,6 +69,8 @@ pub struct Surroundings {
     pub seen: Arc<Seen>,
     /// Takes the spans of its runs.
     pub tracer: Tracer,
+    /// What they show of streams, orders and queues.
+    pub tally: Arc<Tally>,
 }
 
 /// What a compilation gives.
@@ -289,9 +293,11 @@ impl Driver {
                 Action::Send(report) => self.queue.push_back(report),
                 Action::Refused { order, refusal } => {
                     note_refusal(order, Some(self.run), self.machine.agent(), &refusal);
+                    self.around.tally.refused(refusal.code());
                 }
                 Action::Refuse { stream, refusal } => {
                     note_refusal("Hello", Some(self.run), self.machine.agent(), &refusal);
+                    self.around.tally.refused(refusal.code());
                     if let Some(halves) = self.candidate.take_if(|candidate| candidate.id == stream) {
                         // A channel of a stream that said nothing yet has room.
                         let _ = halves.reports.try_send(Err(refused(refusal.code(), &refusal.to_string())));
@@ -300,6 +306,9 @@ impl Driver {
                 Action::Adopt { stream } => {
                     self.end_stream(Status::aborted("a newer stream has replaced this one"));
                     self.stream = self.candidate.take_if(|candidate| candidate.id == stream);
+                    if let Some(halves) = &self.stream {
+                        self.around.tally.opened(self.run, Queue::of(&halves.reports));
+                    }
                     info!(run_id = %self.run, state = ?self.machine.state(), "a leader's stream is open");
                 }
                 Action::Close { reason } => {
@@ -380,6 +389,7 @@ impl Driver {
     fn end_stream(&mut self, status: Status) {
         self.queue.clear();
         if let Some(stream) = self.stream.take() {
+            self.around.tally.closed(self.run);
             // Where the leader does not read there is no room for the reason; the stream's end says enough.
             let _ = stream.reports.try_send(Err(status));
         }

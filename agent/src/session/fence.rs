@@ -155,6 +155,26 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every word that [`Refusal::code`] says.
+    pub const CODES: [&str; 16] = [
+        "wrong_agent",
+        "other_incarnation",
+        "stale_epoch",
+        "run_over",
+        "leaving",
+        "draining",
+        "never_sent",
+        "bad_seal",
+        "unreadable",
+        "not_ours",
+        "expired",
+        "replayed",
+        "too_many_orders",
+        KILLED,
+        "second_shard",
+        "not_prepared",
+    ];
+
     /// A word for machines.
     pub fn code(&self) -> &'static str {
         match self {

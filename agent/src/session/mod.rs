@@ -14,3 +14,4 @@ mod performance;
 mod seals;
 pub mod service;
 pub mod spans;
+pub mod tally;

@@ -1,4 +1,4 @@
-//! The gRPC service: Session, Ping, Describe, Drain. It reads a stream's Hello and brings the stream to the desk; no more.
+//! The gRPC service: Session, Ping, Describe, and the orders outside of any stream. It reads a stream's Hello and brings the stream to the desk; no more.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use volcanion_common::registry::Member;
-use volcanion_common::session::command::Purpose;
+use volcanion_common::session::command::{Command, Purpose};
 use volcanion_common::session::{Order, SealedHello};
+use volcanion_common::telemetry::memory::memory;
+use volcanion_common::telemetry::pprof::{NoProfile, profile};
 use volcanion_common::telemetry::request_id::{REQUEST_ID, is_request_id};
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_server::Agent;
@@ -26,7 +28,7 @@ use crate::send::clock::now_ns;
 /// How long a stream may take to say who it is.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// Reports between a run's task and its stream; a full channel makes the run's own bounded queue wait.
-const REPORTS: usize = 4;
+pub const REPORTS: usize = 4;
 /// Streams that may be about to say who they are; more are refused.
 const NEWCOMERS_MAX: usize = 256;
 
@@ -104,6 +106,36 @@ impl Agent for AgentService {
         let killed = self.desk.command(Purpose::Kill, sealed_order, seal).await;
         let runs = killed.map_err(|refusal| refused(refusal.code(), &refusal.to_string()))?;
         Ok(Response::new(pb::KillResponse { runs }))
+    }
+
+    async fn profile(
+        &self,
+        request: Request<pb::ProfileRequest>,
+    ) -> Result<Response<pb::ProfileResponse>, Status> {
+        let pb::ProfileRequest { sealed_order, seal } = request.into_inner();
+        let admitted = self.desk.command(Purpose::Profile, sealed_order.clone(), seal).await;
+        admitted.map_err(|refusal| refused(refusal.code(), &refusal.to_string()))?;
+        // Its seal is good, so a master of the cluster wrote it.
+        let order: Command = serde_json::from_slice(&sealed_order)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let made = profile(order.seconds.unwrap_or(1)).await;
+        let profile = made.map_err(|error| match error {
+            NoProfile::Length(_) => Status::invalid_argument(error.to_string()),
+            NoProfile::Busy => Status::resource_exhausted(error.to_string()),
+            NoProfile::Broken(_) => Status::internal(error.to_string()),
+        })?;
+        Ok(Response::new(pb::ProfileResponse { profile }))
+    }
+
+    async fn memory(
+        &self,
+        request: Request<pb::MemoryRequest>,
+    ) -> Result<Response<pb::MemoryResponse>, Status> {
+        let pb::MemoryRequest { sealed_order, seal } = request.into_inner();
+        let admitted = self.desk.command(Purpose::Memory, sealed_order, seal).await;
+        admitted.map_err(|refusal| refused(refusal.code(), &refusal.to_string()))?;
+        let memory = serde_json::to_vec(&memory()).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(pb::MemoryResponse { memory }))
     }
 }
 

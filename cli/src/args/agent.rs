@@ -57,6 +57,9 @@ pub struct AgentArgs {
     pub files: Option<PathBuf>,
     #[command(flatten)]
     pub secrets: SecretsArgs,
+    /// Show profiles and memory figures (/debug) at the metrics' port to other machines too
+    #[arg(long, env = "VOLCANION_REMOTE_DEBUG")]
+    pub remote_debug: bool,
     /// How long a run goes on without any master
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use http::HeaderValue;
 use volcanion_common::units::{Micros, Rate, Share};
 use volcanion_common::view::Role;
+use volcanion_master::expose::remote_write::RemoteWriteUrl;
 
 use super::cluster::{EtcdArgs, KeyArgs, OtlpArgs, TargetsArgs};
 use super::value::{RateLimit, duration, oidc_role, origin, rate, rate_limit, share};
@@ -82,6 +83,12 @@ pub struct MasterArgs {
     /// Forget changes that were made over REST longer ago than this, as in 365d [default: keep all]
     #[arg(long, env = "VOLCANION_KEEP_AUDIT", value_name = "DURATION", value_parser = duration)]
     pub keep_audit: Option<Micros>,
+    /// Prometheus remote write receiver that gets each interval of every run, as in http://prometheus:9090/api/v1/write
+    #[arg(long, env = "VOLCANION_REMOTE_WRITE", value_name = "URL", hide_env_values = true)]
+    pub remote_write: Option<RemoteWriteUrl>,
+    /// File with the token (bearer) for that receiver; read again for each request
+    #[arg(long, env = "VOLCANION_REMOTE_WRITE_BEARER_FILE", value_name = "FILE", requires = "remote_write")]
+    pub remote_write_bearer_file: Option<PathBuf>,
     /// The most iterations a second that the open loops of a run may start, as in 10000/s [default: any]
     #[arg(long, env = "VOLCANION_MAX_RATE", value_name = "RATE", value_parser = rate)]
     pub max_rate: Option<Rate>,

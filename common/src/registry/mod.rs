@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod counts;
 pub mod election;
 pub mod etcd;
 pub mod local;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::ids::AgentId;
+pub use counts::RegistryCounts;
 pub use election::{Candidacy, Candidate, Standing};
 pub use member::{Member, MemberState};
 
@@ -33,6 +35,11 @@ pub trait Registry: Send + Sync + 'static {
     /// Stands for election, until [`Candidacy::resign`] or the end of the process. Where the registry cannot be reached the
     /// standing is unknown until it can.
     async fn campaign(&self, candidate: Candidate) -> Result<Box<dyn Candidacy>, RegistryError>;
+
+    /// What went wrong with it so far, for metrics; nothing ever does within one process.
+    fn counts(&self) -> Arc<RegistryCounts> {
+        Arc::default()
+    }
 }
 
 /// One member's own entry. Dropped without [`Membership::leave`], as in a process that dies, the entry stays until its lease ends.

@@ -1,4 +1,4 @@
-//! Orders to an agent outside of any run's stream: drain, and kill.
+//! Orders to an agent outside of any run's stream: drain, kill, and look inside.
 //!
 //! They are sealed as a Prepare is, over their bytes exactly as they are sent. None passes for another: a command says its purpose and has no
 //! field besides its own, and a shard has no purpose and fields that a command lacks.
@@ -20,6 +20,9 @@ pub struct Command {
     pub incarnation: Incarnation,
     /// Milliseconds since 1970 after which it is not obeyed any more.
     pub expires_unix_ms: u64,
+    /// For how long, where the purpose is a profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
 }
 
 /// What is longer is no command.
@@ -36,12 +39,16 @@ pub enum Purpose {
     Drain,
     /// End the load of every run at once.
     Kill,
+    /// Say where the CPU time goes.
+    Profile,
+    /// Say what memory there is.
+    Memory,
 }
 
 impl Command {
     /// An order to this process.
     pub fn new(purpose: Purpose, agent: AgentId, incarnation: Incarnation, expires_unix_ms: u64) -> Self {
-        Self { purpose, agent, incarnation, expires_unix_ms }
+        Self { purpose, agent, incarnation, expires_unix_ms, seconds: None }
     }
 
     /// Its bytes and their seal.

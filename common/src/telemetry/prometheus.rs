@@ -72,6 +72,31 @@ impl Family {
         metric.set_histogram(histogram(values));
         self.metrics.push(metric);
     }
+
+    /// Adds a distribution that was counted in the buckets of [`BOUNDS_US`], the last one without a bound, to a histogram.
+    pub fn add_buckets(
+        &mut self,
+        labels: &[(&str, &str)],
+        counts: &[u64; BOUNDS_US.len() + 1],
+        sum_seconds: f64,
+    ) {
+        debug_assert!(self.kind == MetricType::HISTOGRAM, "only a histogram takes distributions");
+        let mut so_far = 0;
+        let buckets = BOUNDS_US.iter().zip(counts).map(|(bound_us, count)| {
+            so_far += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(Micros(*bound_us).as_secs_f64());
+            bucket.set_cumulative_count(so_far);
+            bucket
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum_seconds);
+        let mut metric = labelled(labels);
+        metric.set_histogram(histogram);
+        self.metrics.push(metric);
+    }
 }
 
 /// Buckets, sum and count of a distribution, in seconds.

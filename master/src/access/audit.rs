@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use volcanion_common::telemetry::queue::Filling;
+
 use crate::store::{AuditRecord, Store};
 
 /// How long an answer waits for its record.
@@ -31,6 +33,11 @@ impl Audit {
         let (waiting, records) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(store, records, stop));
         Self { waiting }
+    }
+
+    /// The records that wait.
+    pub fn filling(&self) -> Filling {
+        Filling::of(&self.waiting)
     }
 
     /// Keeps a record; where the store is slow it is kept later.

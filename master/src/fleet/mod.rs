@@ -8,6 +8,7 @@ pub mod clock;
 pub mod dial;
 pub mod drain;
 pub mod kill;
+pub mod look;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use volcanion_common::ids::{AgentId, Incarnation};
 use volcanion_common::plan::AgentChoice;
-use volcanion_common::registry::{Fleet, Member, MemberState, Registry, RegistryError};
+use volcanion_common::registry::{Fleet, Member, MemberState, Registry, RegistryCounts, RegistryError};
 use volcanion_common::view::AgentView;
 
 use choose::{Held, NoAgents, Reservation};
@@ -27,6 +28,7 @@ pub struct Agents {
     fleet: watch::Receiver<Fleet>,
     held: Arc<Mutex<Held>>,
     clocks: Clocks,
+    registry: Arc<RegistryCounts>,
 }
 
 impl Agents {
@@ -35,12 +37,12 @@ impl Agents {
     /// # Errors
     /// The registry cannot be used with its settings.
     pub async fn watch(registry: &dyn Registry) -> Result<Self, RegistryError> {
-        Ok(Self::of(registry.watch().await?))
+        Ok(Self { registry: registry.counts(), ..Self::of(registry.watch().await?) })
     }
 
     /// Agents from a watch that somebody else began.
     pub fn of(fleet: watch::Receiver<Fleet>) -> Self {
-        Self { fleet, held: Arc::default(), clocks: Clocks::default() }
+        Self { fleet, held: Arc::default(), clocks: Clocks::default(), registry: Arc::default() }
     }
 
     /// The members as last seen.
@@ -56,6 +58,11 @@ impl Agents {
     /// The entry of this very process, where it has one.
     pub fn member(&self, id: &AgentId, incarnation: Incarnation) -> Option<Member> {
         self.fleet.borrow().members.get(id).filter(|member| member.incarnation == incarnation).cloned()
+    }
+
+    /// What went wrong with the registry.
+    pub fn registry(&self) -> &RegistryCounts {
+        &self.registry
     }
 
     /// What was measured of the agents' clocks.

@@ -90,6 +90,7 @@ impl Desk {
             dialer: Dialer::default(),
             config: Arc::new(config),
             tracer: Tracer::off(),
+            outgoing: None,
             stop: stop.clone(),
         };
         let us = Candidate { id: "us".to_owned(), rest: Some("http://us:1".to_owned()) };

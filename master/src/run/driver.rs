@@ -18,16 +18,19 @@ use tracing::Instrument;
 use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::plan::Load;
 use volcanion_common::registry::{Fleet, Member};
-use volcanion_common::session::{Hello, Order};
+use volcanion_common::session::{Hello, Order, Report};
+use volcanion_common::telemetry::queue::Queue;
 use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{LevelView, Metrics, RunStatus, RunView, StopReason};
 
 use super::adjust::AdjustRequest;
+use super::inside::{DriverQueues, INBOX_MAX, WRITES_MAX};
 use super::live::Live;
 use super::machine::{
     Action, Ending, Event, NewRun, NotAdjusted, Now, PeerMove, RunMachine, Save, SaveJoins, TakenUp,
 };
 use super::origin::Origin;
+use super::outgoing::{Feed, TakenUpAt};
 use super::table::Shared;
 use super::writer::{self, Write};
 use crate::fleet::choose::Reservation;
@@ -35,10 +38,6 @@ use crate::fleet::clock::monotonic_ns;
 use crate::session::{self, Session, SessionEvent};
 use crate::store::{self, RunEnd};
 
-/// Events that wait at most; whoever has more waits.
-const INBOX_MAX: usize = 64;
-/// Writes that wait at most: the machine asks for two at once at most.
-const WRITES_MAX: usize = 8;
 /// How long agents of a taken-up run may take to show themselves in the registry before they are told to the machine as gone.
 const APPEAR_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the last orders and tasks may take once the run is over.
@@ -115,7 +114,11 @@ pub(super) async fn end_without_machine(
 }
 
 async fn drive_to_end(context: RunContext, begin: Begin) {
-    let is_taken_up = matches!(begin, Begin::TakenUp(_));
+    let taken_up_at = match &begin {
+        Begin::New(_) => None,
+        Begin::TakenUp(taken) => Some(TakenUpAt { to: taken.total.to, next_part: taken.next_part }),
+    };
+    let is_taken_up = taken_up_at.is_some();
     let members = context.reservation.members().to_vec();
     if is_taken_up {
         // The first list of a registry that has just come back may lack agents that are alive.
@@ -129,7 +132,7 @@ async fn drive_to_end(context: RunContext, begin: Begin) {
         Begin::New(new) => RunMachine::new(*new, now()),
         Begin::TakenUp(taken) => RunMachine::resume(*taken, now()),
     };
-    let mut driver = Driver::new(context, machine, members);
+    let mut driver = Driver::new(context, machine, members, taken_up_at);
     driver.act_all(actions);
     if is_taken_up {
         driver.look_at_fleet();
@@ -163,12 +166,22 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(context: RunContext, machine: RunMachine, members: Vec<Member>) -> Self {
+    fn new(
+        context: RunContext,
+        machine: RunMachine,
+        members: Vec<Member>,
+        taken_up_at: Option<TakenUpAt>,
+    ) -> Self {
         let (inbox, events) = mpsc::channel(INBOX_MAX);
         let (writes, queue) = mpsc::channel(WRITES_MAX);
+        let queues = DriverQueues { inbox: Queue::of(&inbox), writes: Queue::of(&writes) };
+        context.live.inside().driven(queues);
         let mut tasks = JoinSet::new();
         let (shared, live) = (Arc::clone(&context.shared), Arc::clone(&context.live));
-        tasks.spawn(writer::write(shared, context.run, live, queue, inbox.clone()).in_current_span());
+        let outgoing = shared.outgoing.clone();
+        let feed = outgoing.map(|outgoing| Feed::new(outgoing, context.run, Arc::clone(&live), taken_up_at));
+        let written = writer::write(shared, context.run, live, feed, queue, inbox.clone());
+        tasks.spawn(written.in_current_span());
         Self {
             fleet: context.shared.agents.subscribe(),
             is_watch_over: false,
@@ -193,9 +206,28 @@ impl Driver {
     async fn run(&mut self) {
         while !self.is_over {
             let Some(event) = self.next_event().await else { return };
-            let actions = self.machine.handle(event, now());
+            let actions = self.handle(event);
             self.act_all(actions);
         }
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        let inside = self.context.live.inside();
+        match &event {
+            Event::Opened { agent, stream, .. } => inside.opened(agent, *stream),
+            Event::StreamLost { agent, stream } | Event::Refused { agent, stream, .. } => {
+                inside.closed(agent, *stream);
+            }
+            _ => {}
+        }
+        let is_delta = matches!(event, Event::Report { report: Report::Delta(_), .. });
+        let began = Instant::now();
+        let actions = self.machine.handle(event, now());
+        if is_delta {
+            inside.merged(began.elapsed());
+        }
+        inside.counted(self.machine.tally());
+        actions
     }
 
     /// The next thing that happens to the run; `None`: this master is to leave it as it is.
@@ -321,6 +353,7 @@ impl Driver {
             Action::Disconnect { agent, stream } => {
                 if self.sessions.get(&agent).is_some_and(|(newest, _)| *newest == stream) {
                     self.sessions.remove(&agent);
+                    self.context.live.inside().closed(&agent, stream);
                 }
             }
             Action::Send { agent, stream, order } => self.send(&agent, stream, order),
@@ -396,6 +429,7 @@ impl Driver {
         let (session, task) =
             session::open(client, agent.clone(), sealed, request_id, self.inbox.clone(), wrap);
         self.tasks.spawn(task.in_current_span());
+        self.context.live.inside().opening(agent.clone(), stream, session.queue());
         self.sessions.insert(agent, (stream, session));
     }
 
@@ -507,6 +541,7 @@ impl Driver {
     /// Closes what is open; the last orders get a moment.
     async fn wind_up(mut self) {
         self.sessions.clear();
+        self.context.live.inside().all_closed();
         drop(self.writes);
         // Whoever still has something to say says it to nobody, instead of waiting.
         drop(self.events);

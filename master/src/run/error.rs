@@ -5,6 +5,7 @@ use volcanion_common::view::{ErrorCode, ProblemDetails};
 
 use crate::fleet::choose::NoAgents;
 use crate::fleet::drain::NotDrained;
+use crate::fleet::look::NotSeen;
 use crate::store::StoreError;
 
 /// Why the master did not do what it was asked for.
@@ -64,6 +65,17 @@ impl From<NotDrained> for MasterError {
         let code = match &error {
             NotDrained::Unknown(_) => ErrorCode::NotFound,
             NotDrained::Unavailable(_) => ErrorCode::AgentUnavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<NotSeen> for MasterError {
+    fn from(error: NotSeen) -> Self {
+        let code = match &error {
+            NotSeen::Unknown(_) => ErrorCode::NotFound,
+            NotSeen::Busy(_) => ErrorCode::Conflict,
+            NotSeen::Unavailable(_) => ErrorCode::AgentUnavailable,
         };
         Self::new(code, error.to_string())
     }

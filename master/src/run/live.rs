@@ -15,6 +15,7 @@ use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{Metrics, RunView};
 
+use super::inside::Inside;
 use crate::store;
 
 /// What happened to a run, for its readers.
@@ -51,6 +52,8 @@ const IDS_OF_A_TERM: u64 = 1_000_000_000;
 /// A run's newest state and its events. Shared by its driver, which publishes, and its readers.
 pub struct Live {
     plan: Arc<ValidPlan>,
+    /// What its driver shows of itself.
+    inside: Inside,
     state: Mutex<State>,
     /// The id of the newest event.
     newest: watch::Sender<u64>,
@@ -98,12 +101,18 @@ impl Live {
             is_closed: false,
             history: VecDeque::with_capacity(HISTORY_MAX),
         };
-        Arc::new(Self { plan, state: Mutex::new(state), newest: watch::Sender::new(newest) })
+        let (state, newest) = (Mutex::new(state), watch::Sender::new(newest));
+        Arc::new(Self { plan, inside: Inside::default(), state, newest })
     }
 
     /// The run's own copy of its plan.
     pub fn plan(&self) -> &Arc<ValidPlan> {
         &self.plan
+    }
+
+    /// What its driver shows of itself.
+    pub fn inside(&self) -> &Inside {
+        &self.inside
     }
 
     /// The run now.

@@ -17,6 +17,8 @@ use tracing::Instrument;
 use volcanion_common::delta::Delta;
 use volcanion_common::ids::{AgentId, Epoch, RunId};
 use volcanion_common::plan::document;
+use volcanion_common::telemetry::memory::MemoryView;
+use volcanion_common::telemetry::queue::Queue;
 use volcanion_common::telemetry::trace::Tracer;
 use volcanion_common::units::Share;
 use volcanion_common::validate::ValidPlan;
@@ -27,8 +29,10 @@ pub use super::adjust::Adjustment;
 use super::driver::{self, RunContext};
 pub use super::error::MasterError;
 pub use super::history::{ROWS_MAX, Window};
+pub use super::inside;
 pub use super::live::{Live, RunEvent, RunEventKind, RunEvents};
 use super::origin::Origin;
+pub use super::outgoing::Outgoing;
 pub use super::retention::StoreState;
 pub use super::start::RUNS_GOING_MAX;
 use crate::config::Config;
@@ -58,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: Epoch,
     /// Takes the spans of its runs.
     pub(crate) tracer: Tracer,
+    /// Where durable intervals go besides; `None`: nowhere.
+    pub(crate) outgoing: Option<Arc<Outgoing>>,
     /// Cancelled when this term is over: another master leads, or may. Never to be undone; the next term has a table of its own.
     pub(crate) deposed: CancellationToken,
     /// Cancelled when this master is to end.
@@ -79,7 +85,7 @@ pub(super) struct Entry {
 }
 
 /// Requests for another level that wait for a run's driver.
-const ADJUSTS_MAX: usize = 16;
+pub const ADJUSTS_MAX: usize = 16;
 
 /// A going or lately ended run with everything that was merged of it, for Prometheus.
 #[derive(Clone)]
@@ -92,6 +98,8 @@ pub struct RunTotals {
     pub totals: Arc<Delta>,
     /// The newest document.
     pub metrics: Arc<Metrics>,
+    /// Its driver.
+    pub inside: inside::Seen,
 }
 
 impl Shared {
@@ -118,6 +126,7 @@ impl Runs {
         dialer: Dialer,
         config: Arc<Config>,
         tracer: Tracer,
+        outgoing: Option<Arc<Outgoing>>,
         epoch: Epoch,
         stop: CancellationToken,
     ) -> Self {
@@ -129,6 +138,7 @@ impl Runs {
                 config,
                 epoch,
                 tracer,
+                outgoing,
                 deposed: CancellationToken::new(),
                 stop,
                 tasks: TaskTracker::new(),
@@ -144,10 +154,11 @@ impl Runs {
         agents: Agents,
         dialer: Dialer,
         config: Arc<Config>,
+        outgoing: Option<Arc<Outgoing>>,
         stop: CancellationToken,
     ) -> Self {
         // No master ever has this epoch, so the store would take nothing under it either.
-        let runs = Self::new(store, agents, dialer, config, Tracer::off(), Epoch(0), stop);
+        let runs = Self::new(store, agents, dialer, config, Tracer::off(), outgoing, Epoch(0), stop);
         runs.shared.deposed.cancel();
         runs.taken_over();
         runs
@@ -246,6 +257,24 @@ impl Runs {
         Ok(self.shared.agents.drain(&id, &self.shared.dialer, &self.shared.config.cluster_key).await?)
     }
 
+    /// Where an agent's CPU time goes, sampled for so many seconds: pprof's form. Any master does it, whether it leads or not.
+    ///
+    /// # Errors
+    /// There is no such agent; it is not reached, does not obey, or is busy with another profile.
+    pub async fn agent_profile(&self, id: AgentId, seconds: u32) -> Result<Vec<u8>, MasterError> {
+        let Shared { agents, dialer, config, .. } = &*self.shared;
+        Ok(agents.profile(&id, seconds, dialer, &config.cluster_key).await?)
+    }
+
+    /// What memory an agent has. Any master does it, whether it leads or not.
+    ///
+    /// # Errors
+    /// There is no such agent; it is not reached, or does not obey.
+    pub async fn agent_memory(&self, id: AgentId) -> Result<MemoryView, MasterError> {
+        let Shared { agents, dialer, config, .. } = &*self.shared;
+        Ok(agents.memory(&id, dialer, &config.cluster_key).await?)
+    }
+
     /// Ends the load of every run on every agent at once, whether this master leads or not and whether the store answers or not. Runs end
     /// as cancelled.
     pub async fn kill(&self) -> KillView {
@@ -266,6 +295,7 @@ impl Runs {
                 plan: Arc::clone(live.plan()),
                 totals: live.totals(),
                 metrics: live.metrics(),
+                inside: live.inside().seen(),
             })
             .collect();
         totals.sort_by_key(|run| run.view.id);
@@ -297,6 +327,7 @@ impl Runs {
         let run = RunId(live.view().id);
         let stop = CancellationToken::new();
         let (adjusts, asked) = mpsc::channel(ADJUSTS_MAX);
+        live.inside().adjustable(Queue::of(&adjusts));
         let entry = Entry { live: Arc::clone(&live), stop: stop.clone(), adjusts };
         {
             let mut table = self.table();

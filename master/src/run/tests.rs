@@ -57,7 +57,7 @@ async fn desk(agents: &[&str]) -> Desk {
     let stop = CancellationToken::new();
     let config = Arc::new(Config::embedded(ClusterKey::random()));
     let agents = Agents::of(fleet.subscribe());
-    let runs = Runs::new(store, agents, Dialer::default(), config, Tracer::off(), epoch, stop.clone());
+    let runs = Runs::new(store, agents, Dialer::default(), config, Tracer::off(), None, epoch, stop.clone());
     super::take_over::take_over(&runs).await.unwrap();
     Desk { runs, stop, fleet }
 }

@@ -10,6 +10,7 @@ use volcanion_common::ids::RunId;
 
 use super::live::Live;
 use super::machine::{Ending, Event, PeerMove, Save, SaveChange, SaveJoins, SaveMoves};
+use super::outgoing::Feed;
 use super::table::Shared;
 use crate::merge::Part;
 use crate::store::{self, AgentMove, Progress, RunEnd, StoreError};
@@ -57,12 +58,18 @@ pub(super) async fn write(
     shared: Arc<Shared>,
     run: RunId,
     live: Arc<Live>,
+    mut feed: Option<Feed>,
     mut queue: mpsc::Receiver<Write>,
     inbox: mpsc::Sender<Event>,
 ) {
     while let Some(write) = queue.recv().await {
         let answer = match write_one(&shared, run, &live, &write).await {
-            Ok(()) => write.done(),
+            Ok(()) => {
+                if let Some(feed) = &mut feed {
+                    feed_durable(feed, &write);
+                }
+                write.done()
+            }
             Err(error) => {
                 tracing::error!(run_id = %run, %error, "the store did not take a write; the load goes on");
                 // A run that the store says is not going was ended by somebody else, who can only be another master.
@@ -72,6 +79,15 @@ pub(super) async fn write(
         if inbox.send(answer).await.is_err() {
             return;
         }
+    }
+}
+
+/// What is durable goes on to whoever is to have it besides.
+fn feed_durable(feed: &mut Feed, write: &Write) {
+    match write {
+        Write::Part(part) => feed.part(part),
+        Write::End(_) => feed.end(),
+        Write::Save(_) | Write::Change(_) | Write::Moves(_) | Write::Joins(_) => {}
     }
 }
 

@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use volcanion_common::ids::AgentId;
 use volcanion_common::session::{Order, Report, SealedHello, Welcome};
+use volcanion_common::telemetry::queue::Queue;
 use volcanion_common::telemetry::request_id::REQUEST_ID;
 use volcanion_proto::v1 as pb;
 use volcanion_proto::v1::agent_client::AgentClient;
@@ -26,7 +27,7 @@ pub const HELLO_EXPIRES_MS: u64 = 60_000;
 /// How long a closed stream may take to bring its last orders out.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Orders that wait at most.
-const ORDERS_MAX: usize = 256;
+pub const ORDERS_MAX: usize = 256;
 
 /// What a stream says to its run.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl Session {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.orders.try_send(order) {
             self.broken.cancel();
         }
+    }
+
+    /// The orders that wait.
+    pub fn queue(&self) -> Queue {
+        Queue::of(&self.orders)
     }
 }
 

@@ -4,6 +4,7 @@
 //! to a run holds the writer's epoch against the store's in the same transaction, so a master that was replaced writes
 //! nothing; a part and the high-water marks that it moves are written together or not at all; an ended run never changes.
 
+mod calls;
 #[cfg(test)]
 mod contract;
 mod health;
@@ -26,6 +27,7 @@ use volcanion_common::units::RunTime;
 use volcanion_common::view::{LevelView, Metrics, RunView};
 
 use crate::merge::Part;
+pub use calls::Calls;
 pub use health::{Failure, keep_probing};
 pub use open::{PostgresUrl, StoreUrl, StoreUrlError, open};
 pub use records::{
@@ -111,6 +113,8 @@ pub trait Store: Send + Sync + 'static {
         to: Option<RunTime>,
         after: Option<PartAt>,
     ) -> Result<(Vec<Delta>, Option<PartAt>), StoreError>;
+    /// The newest parts of those before this number, a few dozen, in the order of their numbers.
+    async fn newest_parts(&self, run: RunId, before: u64) -> Result<Vec<Delta>, StoreError>;
     /// The sum of all parts.
     async fn total(&self, run: RunId) -> Result<Delta, StoreError>;
 
@@ -140,6 +144,8 @@ pub trait Store: Send + Sync + 'static {
     fn failure(&self) -> Option<Failure>;
     /// How many operations failed because the store did not work.
     fn failures(&self) -> u64;
+    /// How its operations went so far.
+    fn calls(&self) -> &Calls;
     /// Writes something that means nothing, to see whether the store works again.
     async fn probe(&self) -> Result<(), StoreError>;
 }

@@ -1,6 +1,7 @@
 //! Connections to etcd: one endpoint at a time, the next one after a failure, every call within a limit.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use etcd_client::{Client, ConnectOptions};
 use uuid::Uuid;
 
 use super::certificates::Certificates;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryCounts, RegistryError};
 
 /// How long a call may take. A lease lasts three times as long, so that one lost call does not cost it.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
@@ -74,6 +75,8 @@ pub(super) struct Dialer {
     pub agents: String,
     /// The key that the leading master holds.
     pub leader: String,
+    /// What went wrong with all that use this.
+    pub counts: Arc<RegistryCounts>,
 }
 
 impl Dialer {
@@ -85,7 +88,8 @@ impl Dialer {
         prefix: &str,
     ) -> Self {
         let (agents, leader) = (format!("{prefix}/agents/"), format!("{prefix}/leader"));
-        Self { endpoints, options, certificates, turn: AtomicUsize::new(0), agents, leader }
+        let (turn, counts) = (AtomicUsize::new(0), Arc::default());
+        Self { endpoints, options, certificates, turn, agents, leader, counts }
     }
 
     /// A client of the endpoint whose turn it is, with the certificates of the moment. Without a user it connects at its first call only.
@@ -98,8 +102,9 @@ impl Dialer {
         within(CALL_LIMIT, Client::connect([endpoint], Some(options))).await
     }
 
-    /// Gives the turn to the next endpoint.
+    /// Gives the turn to the next endpoint, because this one failed.
     pub fn turn_away(&self) {
+        self.counts.failed();
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -118,6 +118,9 @@ impl Campaigner {
         };
         match done {
             Ok(now) => {
+                if lease.is_some() && now.is_none() {
+                    self.dialer.counts.lost_lease();
+                }
                 *lease = now;
                 self.complaint.succeeded("standing for election");
                 if lease.is_none() {

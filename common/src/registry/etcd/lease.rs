@@ -204,6 +204,7 @@ impl Holder {
                     HoldError::Lost => {
                         tracing::warn!(key = self.key, "the entry in etcd is lost; entering again");
                         *lease = None;
+                        self.dialer.counts.lost_lease();
                         self.alive.set(Instant::now());
                         return backoff.pause().await;
                     }

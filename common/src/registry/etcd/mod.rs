@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use etcd_client::ConnectOptions;
 use tokio::sync::watch::Receiver;
 
-use super::{Candidacy, Candidate, Fleet, Member, Membership, Registry, RegistryError};
+use super::{Candidacy, Candidate, Fleet, Member, Membership, Registry, RegistryCounts, RegistryError};
 use certificates::Certificates;
 use dial::{CALL_LIMIT, Dialer};
 
@@ -94,6 +94,10 @@ impl Registry for EtcdRegistry {
 
     async fn campaign(&self, candidate: Candidate) -> Result<Box<dyn Candidacy>, RegistryError> {
         Ok(Box::new(election::campaign(self.dialer.clone(), candidate).await?))
+    }
+
+    fn counts(&self) -> Arc<RegistryCounts> {
+        Arc::clone(&self.dialer.counts)
     }
 }
 

@@ -107,6 +107,7 @@ impl Watcher {
             self.put(entry);
         }
         self.publish();
+        self.dialer.counts.listed();
         Ok((client, listed.header().map_or(0, |header| header.revision())))
     }
 

@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use volcanion_common::ids::RunId;
 use volcanion_common::view::ErrorCode;
@@ -22,6 +21,7 @@ use super::RestState;
 use super::forward;
 use super::ids::RunAt;
 use super::problem::{Refusal, Refused};
+use super::streams::{Kind, Place};
 use crate::leader::Leader;
 use crate::run::live::{RunEvent, RunEventKind};
 
@@ -59,7 +59,7 @@ pub(super) async fn events(
     RunAt(id): RunAt,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let place = place(&state)?;
+    let place = place(&state, Kind::Sse)?;
     // What is no id of ours is as good as none: the stream begins anew.
     let after = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut events = open(&state, id, after, &headers).await?;
@@ -81,8 +81,8 @@ pub(super) async fn events(
 ///
 /// # Errors
 /// There are too many.
-pub(super) fn place(state: &RestState) -> Result<OwnedSemaphorePermit, Refusal> {
-    std::sync::Arc::clone(&state.streams).try_acquire_owned().map_err(|_| {
+pub(super) fn place(state: &RestState, kind: Kind) -> Result<Place, Refusal> {
+    state.streams.place(kind).ok_or_else(|| {
         Refusal::new(
             ErrorCode::RateLimited,
             "too many event streams are open; close one, or ask for /live now and then",

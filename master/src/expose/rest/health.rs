@@ -11,6 +11,7 @@ use volcanion_common::telemetry::trace;
 
 use super::problem::{Refusal, Refused};
 use super::{RestState, forward};
+use crate::expose::own_metrics::{self, Led, Own};
 use crate::expose::prometheus;
 use crate::leader::Leader;
 
@@ -81,19 +82,31 @@ pub(super) async fn readyz(
 
 #[utoipa::path(
     get, path = "/metrics", tag = "health", operation_id = "prometheus",
-    summary = "The merged truth for Prometheus; an ended run's series leave after 10 minutes, a standby has none",
+    summary = "The merged truth and the master itself for Prometheus; an ended run's series leave after 10 minutes, a standby has none",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(State(state): State<RestState>) -> Response {
-    let office = &state.office;
-    let runs = office.runs();
+    let runs = state.office.runs();
     let store = runs.store_state();
-    let mut text = match office.leader() {
-        Leader::Here => prometheus::text(&runs.totals(), &runs.agents(), store),
+    let shared = &runs.shared;
+    let (audit, streams) = (state.audit.filling(), state.streams.filling());
+    let outgoing = shared.outgoing.as_deref();
+    let own = Own { store: &*shared.store, agents: &shared.agents, audit, streams, outgoing };
+    let (mut text, mut families) = match state.office.leader() {
+        Leader::Here => {
+            let (totals, agents) = (runs.totals(), runs.agents());
+            let led = Led { runs: &totals, agents: &agents };
+            (prometheus::text(&totals, &agents, store), own_metrics::families(&own, Some(&led)))
+        }
         // What the leader says is not said twice.
-        Leader::At(_) | Leader::Hidden | Leader::Nobody => prometheus::standby_text(store),
+        Leader::At(_) | Leader::Hidden | Leader::Nobody => {
+            (prometheus::standby_text(store), own_metrics::families(&own, None))
+        }
     };
     let spans = trace::family("volcanion_trace_spans_total", &state.options.tracer);
-    text.extend(encode(spans.into_iter().collect()));
+    families.extend(spans);
+    families.extend(state.requests.families());
+    families.push(state.streams.family());
+    text.extend(encode(families));
     ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
 }

@@ -9,6 +9,8 @@ mod adjust;
 mod agents;
 mod audit;
 mod body;
+mod count;
+mod debug;
 mod events;
 mod forward;
 mod guard;
@@ -25,6 +27,7 @@ mod problem;
 mod quota;
 mod runs;
 mod socket;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -36,7 +39,6 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::{Router, middleware};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
@@ -51,13 +53,12 @@ use crate::access::audit::Audit;
 use crate::leader::Office;
 use crate::run::table::Runs;
 pub use access::Public;
+use count::Requests;
 use forward::Forwarder;
 use guard::Guard;
 pub use limit::TimeLimits;
 use quota::Quotas;
-
-/// Most event streams (SSE and WebSocket together) at a time; one more is refused until one ends.
-const STREAMS_MAX: usize = 1_000;
+use streams::Streams;
 
 /// How REST is to behave.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +93,8 @@ pub struct RestState {
     options: Arc<RestOptions>,
     /// Ends event streams, so that a stopping master need not wait for their readers.
     stop: CancellationToken,
-    streams: Arc<Semaphore>,
+    streams: Streams,
+    requests: Requests,
 }
 
 impl RestState {
@@ -106,11 +108,11 @@ impl RestState {
         listen: SocketAddr,
         stop: CancellationToken,
     ) -> Self {
-        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        let (streams, requests) = (Streams::new(), Requests::default());
         let forwarder = Forwarder::new(options.leaders_tls.clone());
         let guard = Guard::new(listen, options.origins.clone());
         let (quotas, options) = (Quotas::new(options.rate_limit), Arc::new(options));
-        Self { office, forwarder, guard, access, audit, quotas, options, stop, streams }
+        Self { office, forwarder, guard, access, audit, quotas, options, stop, streams, requests }
     }
 }
 
@@ -152,6 +154,7 @@ pub fn router(state: RestState) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
+    let router = router.layer(middleware::from_fn_with_state(state.requests.clone(), count::layer));
     router.layer(middleware::from_fn_with_state(state.clone(), trace::trace)).with_state(state)
 }
 
@@ -191,6 +194,8 @@ fn api() -> OpenApiRouter<RestState> {
         .routes(routes!(socket::socket))
         .routes(routes!(agents::list))
         .routes(routes!(agents::drain))
+        .routes(routes!(debug::agent_profile))
+        .routes(routes!(debug::agent_memory))
         .routes(routes!(agents::kill))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
@@ -204,4 +209,6 @@ fn at_root() -> OpenApiRouter<RestState> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
+        .routes(routes!(debug::profile))
+        .routes(routes!(debug::memory))
 }

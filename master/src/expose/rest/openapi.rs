@@ -46,6 +46,7 @@ const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
         (name = "agents", description = "Who makes the load"),
         (name = "keys", description = "Who may ask, and for what"),
         (name = "health", description = "The master itself; at the root"),
+        (name = "debug", description = "Where the master's time and memory go; at the root"),
     ),
     components(schemas(ProblemDetails, PlanDocument), responses(Refused))
 )]

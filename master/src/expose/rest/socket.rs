@@ -7,7 +7,6 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::stream::{BoxStream, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval_at, timeout};
 
 use super::RestState;
@@ -15,6 +14,7 @@ use super::events::{self, EventView};
 use super::ids::RunAt;
 use super::parameters::Parameters;
 use super::problem::{Refusal, Refused};
+use super::streams::{Kind, Place};
 
 /// A client is asked for a sign of life this often; without one until the next time it is gone.
 const PING: Duration = Duration::from_secs(15);
@@ -47,18 +47,14 @@ pub(super) async fn socket(
 ) -> Result<Response, Refusal> {
     let after = parameters.value("last_event_id", "the id of an event");
     parameters.finish()?;
-    let place = events::place(&state)?;
+    let place = events::place(&state, Kind::WebSocket)?;
     let events = events::open(&state, id, after, &headers).await?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| serve(socket, events, place)))
 }
 
 /// Until the run's end, the client's, or the master's. A send that fails ends it: then nobody is there to be told.
-async fn serve(
-    mut socket: WebSocket,
-    mut events: BoxStream<'static, EventView>,
-    _place: OwnedSemaphorePermit,
-) {
+async fn serve(mut socket: WebSocket, mut events: BoxStream<'static, EventView>, _place: Place) {
     let mut pings = interval_at(Instant::now() + PING, PING);
     let mut was_heard = true;
     loop {

@@ -106,7 +106,20 @@ pub struct RunMachine {
     hold_until_ns: u64,
     now: Now,
     wake_at_ns: Option<u64>,
+    /// Intervals that were closed before every awaited agent was in.
+    intervals_late: u64,
     out: Vec<Action>,
+}
+
+/// What a machine has counted since its beginning, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Intervals that were closed before every awaited agent was in.
+    pub intervals_late: u64,
+    /// Moves of lanes that are durable, with those of earlier masters.
+    pub moves_ordered: u64,
+    /// Those of them that agents have confirmed.
+    pub moves_settled: u64,
 }
 
 /// How far the run is, as the machine sees it.
@@ -180,6 +193,12 @@ impl RunMachine {
         self.phase == Phase::Over
     }
 
+    /// What was counted so far.
+    pub fn tally(&self) -> Tally {
+        let (moves_ordered, moves_settled) = self.moving.counts();
+        Tally { intervals_late: self.intervals_late, moves_ordered, moves_settled }
+    }
+
     fn of(run: NewRun, now: Now) -> Self {
         let weights: Vec<Weight> =
             run.members.iter().map(|m| Weight { cores: m.cores, capacity: m.capacity }).collect();
@@ -222,6 +241,7 @@ impl RunMachine {
             hold_until_ns: 0,
             now,
             wake_at_ns: None,
+            intervals_late: 0,
             out: Vec::new(),
             plan,
             peers,

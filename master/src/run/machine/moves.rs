@@ -27,6 +27,8 @@ pub(super) struct Moving {
     last_from: RunTime,
     /// Durable ones, by number.
     pub orders: BTreeMap<u64, Ordered>,
+    /// How many of them hold.
+    settled: u64,
     /// Those that are being made durable.
     in_flight: Vec<Draft>,
     /// The earliest moment that any of these was ever written with.
@@ -85,6 +87,7 @@ impl Default for Moving {
             last_number: 0,
             last_from: RunTime::START,
             orders: BTreeMap::new(),
+            settled: 0,
             in_flight: Vec::new(),
             in_flight_from: RunTime::START,
             batch: 0,
@@ -100,6 +103,11 @@ impl Default for Moving {
 impl Moving {
     pub fn wake_ns(&self) -> Option<u64> {
         self.pause.until_ns()
+    }
+
+    /// How many are durable, and how many of them hold.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.orders.len() as u64, self.settled)
     }
 
     /// Whether orders may be durable of which nobody knows yet: the run does not end before that is known.
@@ -143,6 +151,7 @@ impl RunMachine {
             return;
         }
         known.is_confirmed = true;
+        self.moving.settled += 1;
         let order = known.order.clone();
         let from = from.max(order.from);
         self.moving.last_from = self.moving.last_from.max(from);

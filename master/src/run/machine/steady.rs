@@ -145,6 +145,7 @@ impl RunMachine {
                 break;
             }
             self.account_missed(closes_at, false);
+            self.intervals_late += u64::from(heard < closes_at);
             let parts = self.collector.close();
             self.take_parts(parts);
             self.judge_at(closes_at, heard >= closes_at);

@@ -53,6 +53,9 @@ pub(super) async fn histories_read_exactly(place: &dyn Place) {
     let long = history(&*store, run.id(), second(7), None).await;
     assert_eq!((long.len(), long.iter().map(Delta::requests).sum::<u64>()), (194, 194));
     assert!(long.windows(2).all(|pair| pair[0].from <= pair[1].from));
+    assert_eq!(store.newest_parts(run.id(), 3).await.unwrap(), [delta(0, 1, 10), delta(1, 2, 20)]);
+    let newest = store.newest_parts(run.id(), 201).await.unwrap();
+    assert_eq!((newest.len(), newest.last()), (64, Some(&delta(56, 57, 1))));
 }
 
 pub(super) async fn states_of_many_agents_are_kept(place: &dyn Place) {

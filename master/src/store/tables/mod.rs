@@ -20,6 +20,7 @@ use volcanion_common::session::Change;
 use volcanion_common::units::RunTime;
 use volcanion_common::view::{LevelView, Metrics, RunView};
 
+use super::calls::Calls;
 use super::health::{Failure, Health};
 use super::records::{
     AgentMove, AuditFilter, AuditRecord, IdempotencyKey, Inserted, Keep, Page, PartAt, PlanPage, Progress,
@@ -33,12 +34,32 @@ use crate::merge::Part;
 pub(super) struct TableStore {
     pub(super) pool: Pool,
     health: Health,
+    calls: Calls,
 }
 
 impl TableStore {
     /// Over a database whose tables are up to date.
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, health: Health::default() }
+        Self { pool, health: Health::default(), calls: Calls::default() }
+    }
+
+    /// Awaits an operation that reads, and notes how it went.
+    async fn read<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.health.read(self.calls.timed(operation, call).await)
+    }
+
+    /// Awaits an operation that writes so many bytes, and notes how it went.
+    async fn write<T>(
+        &self,
+        operation: &'static str,
+        bytes: usize,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.health.wrote(bytes, self.calls.timed(operation, call).await)
     }
 
     async fn epoch_after(&self, query: &'static str) -> Result<Epoch, StoreError> {
@@ -65,33 +86,32 @@ impl TableStore {
 impl Store for TableStore {
     async fn raise_epoch(&self) -> Result<Epoch, StoreError> {
         // Should it be done twice, nobody ever has the epoch in between.
-        let raised =
-            self.epoch_after("UPDATE office SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch").await;
-        self.health.wrote(0, raised)
+        let raising = self.epoch_after("UPDATE office SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch");
+        self.write("raise_epoch", 0, raising).await
     }
 
     async fn epoch(&self) -> Result<Epoch, StoreError> {
-        self.health.read(self.epoch_after("SELECT epoch FROM office WHERE one = 1").await)
+        self.read("epoch", self.epoch_after("SELECT epoch FROM office WHERE one = 1")).await
     }
 
     async fn insert_plan(&self, plan: &StoredPlan) -> Result<(), StoreError> {
-        self.health.wrote(0, plans::insert(&self.pool, plan).await)
+        self.write("insert_plan", 0, plans::insert(&self.pool, plan)).await
     }
 
     async fn plan(&self, id: PlanId) -> Result<Option<StoredPlan>, StoreError> {
-        self.health.read(plans::one(&self.pool, id).await)
+        self.read("plan", plans::one(&self.pool, id)).await
     }
 
     async fn plans(&self, page: &PlanPage) -> Result<Page<StoredPlan>, StoreError> {
-        self.health.read(plans::page(&self.pool, page).await)
+        self.read("plans", plans::page(&self.pool, page)).await
     }
 
     async fn replace_plan(&self, plan: &StoredPlan) -> Result<bool, StoreError> {
-        self.health.wrote(0, plans::replace(&self.pool, plan).await)
+        self.write("replace_plan", 0, plans::replace(&self.pool, plan)).await
     }
 
     async fn delete_plan(&self, id: PlanId) -> Result<bool, StoreError> {
-        self.health.wrote(0, plans::delete(&self.pool, id).await)
+        self.write("delete_plan", 0, plans::delete(&self.pool, id)).await
     }
 
     async fn insert_run(
@@ -100,16 +120,16 @@ impl Store for TableStore {
         run: &RunRecord,
         key: Option<&IdempotencyKey>,
     ) -> Result<Inserted, StoreError> {
-        let inserted = self.pool.again(|| runs::insert(&self.pool, epoch, run, key)).await;
-        self.health.wrote(0, inserted)
+        let inserting = self.pool.again(|| runs::insert(&self.pool, epoch, run, key));
+        self.write("insert_run", 0, inserting).await
     }
 
     async fn idempotency_key(&self, key: &str) -> Result<Option<(IdempotencyKey, RunId)>, StoreError> {
-        self.health.read(runs::known_key(&self.pool, key).await)
+        self.read("idempotency_key", runs::known_key(&self.pool, key)).await
     }
 
     async fn update_run(&self, epoch: Epoch, run: RunId, progress: &Progress) -> Result<(), StoreError> {
-        self.health.wrote(0, runs::update(&self.pool, epoch, run, progress).await)
+        self.write("update_run", 0, runs::update(&self.pool, epoch, run, progress)).await
     }
 
     async fn change_run(
@@ -119,7 +139,7 @@ impl Store for TableStore {
         change: &Change,
         levels: &[LevelView],
     ) -> Result<(), StoreError> {
-        self.health.wrote(0, levels::change(&self.pool, epoch, run, change, levels).await)
+        self.write("change_run", 0, levels::change(&self.pool, epoch, run, change, levels)).await
     }
 
     async fn join_run(
@@ -129,41 +149,41 @@ impl Store for TableStore {
         first: &[Member],
         joined: &[Member],
     ) -> Result<(), StoreError> {
-        self.health.wrote(0, runs::join(&self.pool, epoch, run, first, joined).await)
+        self.write("join_run", 0, runs::join(&self.pool, epoch, run, first, joined)).await
     }
 
     async fn move_run(&self, epoch: Epoch, run: RunId, moves: &[AgentMove]) -> Result<(), StoreError> {
-        self.health.wrote(0, moves::put(&self.pool, epoch, run, moves).await)
+        self.write("move_run", 0, moves::put(&self.pool, epoch, run, moves)).await
     }
 
     async fn commit(&self, epoch: Epoch, run: RunId, part: &Part) -> Result<(), StoreError> {
         let body = part.delta.to_bytes();
         let bytes = body.len();
-        self.health.wrote(bytes, parts::commit(&self.pool, epoch, run, part, body).await)
+        self.write("commit", bytes, parts::commit(&self.pool, epoch, run, part, body)).await
     }
 
     async fn end_run(&self, epoch: Epoch, run: RunId, end: &RunEnd) -> Result<(), StoreError> {
-        self.health.wrote(0, runs::end(&self.pool, epoch, run, end).await)
+        self.write("end_run", 0, runs::end(&self.pool, epoch, run, end)).await
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunView>, StoreError> {
-        self.health.read(runs::view(&self.pool, id).await)
+        self.read("run", runs::view(&self.pool, id)).await
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Page<RunView>, StoreError> {
-        self.health.read(runs::page(&self.pool, filter).await)
+        self.read("runs", runs::page(&self.pool, filter)).await
     }
 
     async fn run_record(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.health.read(runs::record(&self.pool, id).await)
+        self.read("run_record", runs::record(&self.pool, id)).await
     }
 
     async fn unended_runs(&self) -> Result<Vec<RunId>, StoreError> {
-        self.health.read(runs::unended(&self.pool).await)
+        self.read("unended_runs", runs::unended(&self.pool)).await
     }
 
     async fn metrics(&self, id: RunId) -> Result<Option<Metrics>, StoreError> {
-        self.health.read(runs::metrics(&self.pool, id).await)
+        self.read("metrics", runs::metrics(&self.pool, id)).await
     }
 
     async fn history(
@@ -173,47 +193,51 @@ impl Store for TableStore {
         to: Option<RunTime>,
         after: Option<PartAt>,
     ) -> Result<(Vec<Delta>, Option<PartAt>), StoreError> {
-        self.health.read(parts::history(&self.pool, run, from, to, after).await)
+        self.read("history", parts::history(&self.pool, run, from, to, after)).await
+    }
+
+    async fn newest_parts(&self, run: RunId, before: u64) -> Result<Vec<Delta>, StoreError> {
+        self.read("newest_parts", parts::newest(&self.pool, run, before)).await
     }
 
     async fn total(&self, run: RunId) -> Result<Delta, StoreError> {
-        self.health.read(parts::total(&self.pool, run).await)
+        self.read("total", parts::total(&self.pool, run)).await
     }
 
     async fn insert_audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
-        self.health.wrote(0, audit::insert(&self.pool, record).await)
+        self.write("insert_audit", 0, audit::insert(&self.pool, record)).await
     }
 
     async fn audits(&self, filter: &AuditFilter) -> Result<Page<AuditRecord>, StoreError> {
-        self.health.read(audit::page(&self.pool, filter).await)
+        self.read("audits", audit::page(&self.pool, filter)).await
     }
 
     async fn forget_audits(&self, before: Timestamp) -> Result<bool, StoreError> {
-        self.health.wrote(0, audit::forget(&self.pool, before).await)
+        self.write("forget_audits", 0, audit::forget(&self.pool, before)).await
     }
 
     async fn insert_key(&self, key: &StoredKey) -> Result<(), StoreError> {
-        self.health.wrote(0, keys::insert(&self.pool, key).await)
+        self.write("insert_key", 0, keys::insert(&self.pool, key)).await
     }
 
     async fn keys(&self, limit: u32) -> Result<Vec<StoredKey>, StoreError> {
-        self.health.read(keys::newest(&self.pool, limit).await)
+        self.read("keys", keys::newest(&self.pool, limit)).await
     }
 
     async fn key(&self, hash: &str) -> Result<Option<StoredKey>, StoreError> {
-        self.health.read(keys::of_hash(&self.pool, hash).await)
+        self.read("key", keys::of_hash(&self.pool, hash)).await
     }
 
     async fn revoke_key(&self, id: KeyId, at: Timestamp) -> Result<Option<StoredKey>, StoreError> {
-        self.health.wrote(0, keys::revoke(&self.pool, id, at).await)
+        self.write("revoke_key", 0, keys::revoke(&self.pool, id, at)).await
     }
 
     async fn use_key(&self, id: KeyId, at: Timestamp) -> Result<(), StoreError> {
-        self.health.wrote(0, keys::used(&self.pool, id, at).await)
+        self.write("use_key", 0, keys::used(&self.pool, id, at)).await
     }
 
     async fn forget_runs(&self, epoch: Epoch, keep: &Keep, now: Timestamp) -> Result<bool, StoreError> {
-        self.health.wrote(0, retention::step(&self.pool, epoch, keep, now).await)
+        self.write("forget_runs", 0, retention::step(&self.pool, epoch, keep, now)).await
     }
 
     fn failure(&self) -> Option<Failure> {
@@ -224,9 +248,13 @@ impl Store for TableStore {
         self.health.failures()
     }
 
+    fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         let bytes = self.health.probe_bytes();
-        self.health.wrote(bytes, self.try_probe(bytes).await)
+        self.write("probe", bytes, self.try_probe(bytes)).await
     }
 }
 

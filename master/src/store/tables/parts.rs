@@ -87,6 +87,15 @@ pub(super) async fn history(
     Ok((rows::deltas(parts).await?, next))
 }
 
+pub(super) async fn newest(pool: &Pool, run: RunId, before: u64) -> Result<Vec<Delta>, StoreError> {
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
+    let query = Query::new(
+        "SELECT body FROM parts WHERE run_id = $1 AND number >= $2 AND number < $3 AND to_us > from_us ORDER BY number",
+    );
+    let query = query.bind(run.to_string()).bind(before.saturating_sub(PAGE as i64)).bind(before);
+    rows::deltas(pool.all(query).await?).await
+}
+
 pub(super) async fn total(pool: &Pool, run: RunId) -> Result<Delta, StoreError> {
     let query = Query::new("SELECT part, body FROM totals WHERE run_id = $1");
     let sum = pool.one(query.bind(run.to_string())).await?;

@@ -182,6 +182,19 @@ async fn a_standby_is_ready_while_its_leader_is_and_shows_no_runs_to_prometheus(
         let text = scraped.as_str().unwrap();
         assert_eq!(text.contains("stress_test_active_tests 1\n"), leads, "{text}");
         assert!(text.contains(&format!("volcanion_leader {}\n", u8::from(leads))), "{text}");
+        // What is its own each of them shows.
+        for own in [
+            "volcanion_cpu_seconds_total ",
+            "volcanion_store_call_seconds_count{",
+            "volcanion_rest_requests_total{",
+            "volcanion_registry_connected 1\n",
+            "volcanion_queue_bound{queue=\"audit\"} 1024\n",
+        ] {
+            assert!(text.contains(own), "{own} is not in {text}");
+        }
+        for of_runs in ["run_id=", "volcanion_run_validity{", "queue=\"run_inbox\""] {
+            assert_eq!(text.contains(of_runs), leads, "{of_runs}: {text}");
+        }
     }
 
     // What one master sent on, no other sends on again.

@@ -31,6 +31,7 @@ fn a_run(status: RunStatus) -> RunTotals {
         plan: Arc::new(any_plan()),
         totals: Arc::new(totals),
         metrics: Arc::new(metrics),
+        inside: Default::default(),
     }
 }
 
@@ -107,4 +108,23 @@ async fn a_master_without_runs_has_no_series_of_runs() {
     let text = answer.text();
     assert!(!text.contains("run_id"), "{text}");
     assert!(text.contains("stress_test_active_tests 0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_route_method_and_class_whatever_clients_ask_for() {
+    let api = Api::new().await;
+    for path in ["/api/v1/test-plans", "/api/v1/test-plans?limit=x", "/api/v1/nothing", "/else", "/livez"] {
+        api.get(path).await;
+    }
+    let text = api.get("/metrics").await.text();
+    for line in [
+        "volcanion_rest_requests_total{route=\"/api/v1/test-plans\",method=\"GET\",status=\"2xx\"} 1",
+        "volcanion_rest_requests_total{route=\"/api/v1/test-plans\",method=\"GET\",status=\"4xx\"} 1",
+        "volcanion_rest_requests_total{route=\"(none)\",method=\"GET\",status=\"4xx\"} 2",
+        "volcanion_rest_request_seconds_count{route=\"/livez\",method=\"GET\"} 1",
+        "volcanion_event_streams{kind=\"sse\"} 0",
+        "volcanion_queue_bound{queue=\"event_streams\"} 1000",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line} is not in {text}");
+    }
 }
