@@ -56,8 +56,10 @@ soak:
 	@tests/setup.sh build
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test -p volcanion-simulation --locked fresh_seeds -- --nocapture
 
+# What measures time or CPU comes last, one after the other and with nothing beside it.
 test-all: deps
 	VOLCANION_LONG_TESTS=1 cargo test --workspace --locked
+	VOLCANION_ALONE=1 cargo test --test suite --locked -- start_skew scale --test-threads=1 --nocapture
 
 # cargo-deny reads deny.toml. What needs no database of advisories runs here and in `make test`; advisories are for `make audit`.
 lint:

@@ -136,6 +136,7 @@ case ${1:-} in
     need python3 python3
     need ip iproute2
     need openssl openssl
+    need sqlite3 sqlite3
     need npm npm
     "$(system_python)" -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
     install_missing

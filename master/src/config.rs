@@ -54,7 +54,7 @@ pub struct Config {
     pub public: Public,
     /// Listen beyond loopback although clients need no credentials.
     pub allow_unauthenticated: bool,
-    /// How long the agents of this cluster go on without a master: said when a master leaves runs behind.
+    /// How long the agents of a run go on without any master, unless their own limit is lower. A second at least.
     pub orphan_timeout: Duration,
     /// Where spans go; `None`: there are none.
     pub collector: Option<Collector>,

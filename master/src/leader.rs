@@ -59,6 +59,8 @@ pub(crate) enum Leader {
     At(String),
     /// Another one, which does not say where its REST is.
     Hidden,
+    /// One with another store, or nobody since it went: this master has no part in what it does, and does not lead after it.
+    OfAnotherStore(Candidate),
     /// Nobody is known to.
     Nobody,
 }
@@ -215,6 +217,16 @@ impl Campaigner {
                     self.stand_anew().await;
                 }
             }
+            (Standing::Barred(leader), _) => {
+                tracing::error!(
+                    leader = leader.rest.as_deref(),
+                    store = leader.store.as_deref(),
+                    ours = self.candidate.store.as_deref(),
+                    "a master with another store leads here, so this one does not stand for election: give both the same --store, or another --prefix; \
+                     where the store was changed on purpose, start this one again when the other one is gone"
+                );
+                self.wait(None).await;
+            }
             (Standing::Follows(_) | Standing::Unknown, _) => self.wait(None).await,
         }
     }
@@ -276,6 +288,7 @@ impl Campaigner {
             // Where we are elected ourselves but do not lead (yet), nobody does.
             Standing::Leads | Standing::Unknown => Leader::Nobody,
             Standing::Follows(leader) => leader_at(leader, &self.candidate),
+            Standing::Barred(leader) => Leader::OfAnotherStore(leader.clone()),
         };
         self.tenure.send_replace(Tenure { runs: self.standby.clone(), leader });
     }

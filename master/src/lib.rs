@@ -137,13 +137,14 @@ pub async fn start(
         None => None,
     };
     let rest_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let candidate = Candidate { id: Uuid::now_v7().to_string(), rest: config.rest_url(rest_address) };
-    if rest_address.is_some() && candidate.rest.is_none() {
+    let rest = config.rest_url(rest_address);
+    if rest_address.is_some() && rest.is_none() {
         tracing::warn!(
             "this master listens at every address, and says none to the others: they cannot send writes on to it; give --advertise-url"
         );
     }
     let store = store::open(&config.store).await?;
+    let candidate = Candidate { id: Uuid::now_v7().to_string(), rest, store: Some(store.id().await?) };
     let agents = Agents::watch(&*registry).await?;
     let access = Access::new(Arc::clone(&store), config.admin_key.clone()).with_oidc(config.oidc.clone());
     let audit = access.trail(stop.clone());

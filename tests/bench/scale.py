@@ -21,6 +21,8 @@ SECONDS = 30
 # Of the run time, in which the master's CPU is read: after the start's bustle, before the end's.
 READ_FROM, READ_TO = 8, 28
 PROCESSES = 2
+# What a master may use for them all.
+CORES_MAX = 1.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,6 +56,8 @@ def measure(settings, agents):
         if result["status"] != "completed" or result["total_requests"] != counted:
             raise Failed(f"{agents} agents counted {counted}, the report says {result['total_requests']}; {view['status']}: {view.get('message')}")
         stored = pathlib.Path(f"{folder}/runs.db").stat().st_size + pathlib.Path(f"{folder}/runs.db-wal").stat().st_size
+        if cpu_s / clock_s > CORES_MAX:
+            raise Failed(f"{agents} agents take {cpu_s / clock_s:.2f} cores of the master, more than {CORES_MAX}")
         return {
             "cores": cpu_s / clock_s,
             "us_each": cpu_s / clock_s / agents * 1e6,

@@ -121,16 +121,23 @@ impl Cluster {
 
     /// Starts the master anew on the same store and address, after it was ended.
     pub async fn restart_master(&mut self) {
+        self.restart_master_with(&[]).await;
+    }
+
+    /// The same with further flags.
+    pub async fn restart_master_with(&mut self, flags: &[&str]) {
         let listen = self.rest.base.trim_start_matches("http://").to_owned();
         let store = self.folder.path().join("volcanion.db");
-        let flags: Vec<&str> = self.master_flags.iter().map(String::as_str).collect();
+        let flags: Vec<&str> =
+            self.master_flags.iter().map(String::as_str).chain(flags.iter().copied()).collect();
         let (master, rest) = start_master(&self.etcd.url, store, &listen, &flags).await;
         self.master = master;
         self.rest = rest;
     }
 }
 
-async fn start_master(etcd: &str, store: PathBuf, listen: &str, flags: &[&str]) -> (Process, Rest) {
+/// Starts a master on a file, and awaits its word that it listens.
+pub async fn start_master(etcd: &str, store: PathBuf, listen: &str, flags: &[&str]) -> (Process, Rest) {
     let store = format!("sqlite:{}", store.display());
     let fixed = ["master", "--listen", listen, "--etcd", etcd, "--store", &store];
     let master = Process::volcanion("master", &[&fixed, flags].concat());

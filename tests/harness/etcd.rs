@@ -3,6 +3,7 @@
 use super::rest::http;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::await_some;
@@ -50,6 +51,16 @@ impl Etcd {
     pub async fn start_empty(&mut self) {
         self.data = TempDir::new().expect("a temporary folder can be made");
         self.start_again().await;
+    }
+
+    /// Whether a master leads there, by the key that its lease keeps.
+    pub async fn has_leader(&self) -> bool {
+        // `/volcanion/leader`, as etcd's JSON wants it.
+        let asked = http()
+            .post(format!("{}/v3/kv/range", self.url))
+            .json(&json!({ "key": "L3ZvbGNhbmlvbi9sZWFkZXI=" }));
+        let answer: Value = asked.send().await.expect("etcd answers").json().await.expect("it answers JSON");
+        answer["kvs"].as_array().is_some_and(|found| !found.is_empty())
     }
 
     async fn await_health(&self) {

@@ -1,6 +1,6 @@
 //! Several masters on one PostgreSQL and one etcd, with agents and a target: any of them may be killed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,9 @@ use super::postgres::Postgres;
 use super::process::Process;
 use super::rest::Rest;
 use super::tools::free_port;
+
+/// How long after a leader's death live figures may stand still.
+const FAIL_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// Such a cluster.
 pub struct Masters {
@@ -97,6 +100,12 @@ impl Masters {
         self.masters[index] = self.start_master(&name, &listen).await;
     }
 
+    /// Stops a master, and starts it anew where it was.
+    pub async fn start_again_after_stop(&mut self, index: usize) {
+        self.masters[index].process.stop().await;
+        self.start_again(index).await;
+    }
+
     /// Which one leads, by what they say themselves; one that does not answer is left out.
     pub async fn leader(&self) -> Option<usize> {
         for (index, master) in self.masters.iter().enumerate() {
@@ -127,6 +136,15 @@ pub async fn try_live(rest: &Rest, run: &str) -> Option<Value> {
         return None;
     }
     answer.json().await.ok()
+}
+
+/// After the leader was killed: awaits figures beyond what was seen before, within the five seconds that a fail-over may take; gives how many there are.
+pub async fn await_beyond_after(killed: Instant, rest: &Rest, run: &str, requests: u64) -> u64 {
+    let now = await_beyond(rest, run, requests).await;
+    let took = killed.elapsed();
+    eprintln!("live figures grew again {:.2} s after the kill", took.as_secs_f64());
+    assert!(took < FAIL_OVER_MAX, "live figures grew again after {took:?}");
+    now
 }
 
 /// Awaits figures beyond so many requests; gives how many there are.

@@ -137,6 +137,7 @@ impl Store {
                 members: stored.members.clone(),
                 key: key.clone(),
                 seed: stored.seed,
+                orphan_timeout: None,
                 trace: None,
             },
             status: stored.status,
@@ -148,6 +149,7 @@ impl Store {
             changes: stored.changes.values().copied().collect(),
             moves: stored.moves.values().cloned().collect(),
             joined: stored.joined.clone(),
+            warnings: stored.parts.values().rev().find_map(|part| part.warnings.clone()).unwrap_or_default(),
         })
     }
 }

@@ -49,7 +49,8 @@ impl World {
         let plan = plans::draw(&mut self.chance);
         tell!(self, "{run} is asked of m{master} with {} agents: {}", members.len(), plans::words(&plan));
         let seed = self.chance.next();
-        let new = NewRun { run, epoch, plan, members, key: self.key.clone(), seed, trace: None };
+        let (key, orphan_timeout) = (self.key.clone(), None);
+        let new = NewRun { run, epoch, plan, members, key, seed, orphan_timeout, trace: None };
         self.submit(master, epoch.0, run, Write::Insert(Box::new(new)));
         if left > 1 {
             let later_ns = self.chance.about_ms(3_000);

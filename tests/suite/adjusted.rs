@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::harness::await_some;
-use crate::harness::cluster::{Cluster, Target};
+use crate::harness::cluster::{Cluster, Target, start_agent};
 use crate::harness::process::volcanion;
 
 fn led_by_rate(url: &str, rate: &str, seconds: u64) -> Value {
@@ -98,6 +98,31 @@ async fn the_target_sees_each_rate_from_its_moment_on_and_the_counts_are_exact()
     let late = volcanion(&["adjust", &run, "--rate", "9/s", "--master", &cluster.rest.base]).await;
     assert!(late.code != 0 && late.stderr.contains("completed"), "{}", late.stderr);
     assert_eq!(volcanion(&["adjust", &run]).await.code, 2, "neither VUs nor a rate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_reaches_an_agent_that_joined() {
+    let mut cluster = Cluster::start(1).await;
+    let mut plan = led_by_rate(&cluster.target.url, "100/s", 10);
+    plan["elastic"] = json!(true);
+    let run = cluster.rest.start(&plan).await;
+    await_time(&cluster, &run, 500.0).await;
+    cluster.agents.push(start_agent(&cluster.etcd.url, "agent-2", &["--cores", "1"]).await);
+    let requests_of = |metrics: &Value| {
+        let rows = metrics["agents"].as_array()?;
+        rows.iter().find(|row| row["id"] == "agent-2")?["requests"].as_u64()
+    };
+    let before = await_some("it loads", Duration::from_secs(20), || async {
+        requests_of(&cluster.rest.live(&run).await).filter(|requests| *requests > 10)
+    })
+    .await;
+    let faster = set(&cluster, &run, json!({ "rate": "400/s" })).await;
+    let metrics = cluster.rest.ended(&run, Duration::from_secs(60)).await;
+    assert_eq!(started_and_dropped(&metrics), asked(&[(0.0, 100), (faster, 400)], 10_000.0), "{metrics}");
+    assert_eq!(metrics["total_requests"], cluster.target.requests().await);
+    // Its half of the new rate; of the old one it would have a quarter of that.
+    let added = (requests_of(&metrics).unwrap() - before) as f64;
+    assert!(added > 120.0 * (10_000.0 - faster) / 1e3, "{added} after {faster} ms: {metrics}");
 }
 
 /// A target that tells when each request came.

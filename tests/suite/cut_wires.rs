@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::slow_readers::{longest_row_ms, unacked};
 use crate::harness::cluster::Cluster;
 use crate::harness::masters::{Masters, await_beyond};
-use crate::harness::rest::http;
 use crate::harness::wire::{Wire, start_agent_behind};
 
 const RATE: u64 = 300;
@@ -42,20 +42,19 @@ fn check(metrics: &Value, counted: u64, seconds: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wire_that_is_cut_for_six_seconds_and_reset_loses_nothing() {
     let (cluster, wire) = cluster().await;
-    let run = cluster.rest.start(&plan(&cluster.target.url, 11)).await;
+    let mut often = plan(&cluster.target.url, 11);
+    often["interval"] = json!("200ms");
+    let run = cluster.rest.start(&often).await;
     await_beyond(&cluster.rest, &run, 0).await;
     wire.hold(true, true);
     tokio::time::sleep(Duration::from_secs(6)).await;
-    // What it could not say it keeps, folded: no more than a few deltas.
-    let series =
-        http().get(&cluster.agents[1].metrics).send().await.expect("it answers").text().await.expect("text");
-    let unacked =
-        series.lines().find(|line| line.starts_with("volcanion_agent_outbox_unacked")).expect("a gauge");
-    let unacked: f64 = unacked.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number");
-    assert!((1.0..=8.0).contains(&unacked), "{unacked} deltas are kept");
+    // What it could not say it keeps, folded: eight deltas, and one that grows.
+    assert_eq!(unacked(&cluster.agents[1..]).await, 8.0);
     wire.reset();
     let metrics = cluster.rest.ended(&run, Duration::from_secs(60)).await;
     check(&metrics, cluster.target.requests().await, 11);
+    let longest = longest_row_ms(&cluster.rest, &run).await;
+    assert!(longest > 1_000.0, "it folded what came after the eighth; but the longest row has {longest} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]

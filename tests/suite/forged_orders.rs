@@ -73,6 +73,7 @@ impl Leader {
             scenarios: vec![ScenarioShare { lanes: 1, owned: vec![0] }],
             first_vu: 0,
             ready_for: Vec::new(),
+            orphan_timeout: None,
             trace: None,
         }
     }

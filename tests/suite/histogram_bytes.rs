@@ -80,10 +80,12 @@ async fn another_implementation_reads_the_same_percentiles() {
 
     let database = cluster.folder.path().join("volcanion.db").display().to_string();
     let parts = run_python(READ_PARTS, &[&database], "").await;
+    let read =
+        |part: &Value| Delta::from_bytes(&bytes(part.as_str().expect("hex"))).expect("a part is a delta");
+    let kept: Vec<Delta> = parts.as_array().expect("a list").iter().map(read).collect();
     let mut total = Delta::default();
-    for part in parts.as_array().expect("a list") {
-        total.add(&Delta::from_bytes(&bytes(part.as_str().expect("hex"))).expect("a part is a delta"));
-    }
+    kept.iter().for_each(|part| total.add(part));
+    windows_are_exact(&cluster, &run, &kept).await;
     assert_eq!(
         Some(total.requests()),
         metrics["total_requests"].as_u64(),
@@ -106,6 +108,45 @@ async fn another_implementation_reads_the_same_percentiles() {
             // Ours never passes the exact extremes; theirs gives the bucket's upper edge.
             let value = value.as_u64().expect("a number").clamp(ours.min_us(), ours.max_us());
             assert_eq!(ours.percentile_us(*percent), value, "p{percent} of {}", ours.count());
+        }
+    }
+}
+
+/// What REST says of windows of the run, against what the other implementation reads from the sum of their histograms.
+async fn windows_are_exact(cluster: &Cluster, run: &str, kept: &[Delta]) {
+    const NAMES: [(&str, f64); 5] =
+        [("p50", 50.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("p99_9", 99.9)];
+    for (from_ms, to_ms) in [(0, 3_000), (1_000, 3_000), (1_000, 2_000)] {
+        let path = format!("/api/v1/test-runs/{run}/intervals?from={from_ms}ms&to={to_ms}ms&step=10s");
+        let (status, rows) = cluster.rest.get(&path).await;
+        assert_eq!((status, rows.as_array().map(Vec::len)), (200, Some(1)), "{rows}");
+        let said = &rows[0]["response_time_ms"];
+        let mut sum = Distribution::default();
+        let window = from_ms * 1_000..to_ms * 1_000;
+        for part in kept.iter().filter(|part| window.contains(&part.from.0)) {
+            part.series.values().for_each(|series| sum.add(&series.response_time));
+        }
+        assert!(sum.count() > 100, "there is something to compare: {rows}");
+        let percents: Vec<f64> = NAMES
+            .iter()
+            .map(|(_, percent)| {
+                ((percent / 100.0 * sum.count() as f64).ceil() - 0.25) / sum.count() as f64 * 100.0
+            })
+            .collect();
+        let asked = json!([{ "bytes": hex(&sum.to_v2()), "percents": percents }]);
+        let theirs = run_python(DECODE, &[], &asked.to_string()).await;
+        assert_eq!(
+            (&said["count"], &rows[0]["requests"]),
+            (&theirs[0]["count"], &theirs[0]["count"]),
+            "{rows}"
+        );
+        for (i, (name, _)) in NAMES.iter().enumerate() {
+            let us = theirs[0]["p"][i].as_u64().expect("a number").clamp(sum.min_us(), sum.max_us());
+            assert_eq!(
+                said[name].as_f64(),
+                Some(us as f64 / 1e3),
+                "{name} from {from_ms} to {to_ms} ms: {said}"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ mod harness;
 
 mod adjusted;
 mod agent_loss;
+mod backup;
 mod bad_input;
 mod calibrate;
 mod command_line;
@@ -43,6 +44,7 @@ mod prometheus;
 mod readme;
 mod registered_agents;
 mod remote_write;
+mod reserved;
 mod rest_document;
 mod rest_limits;
 mod rest_tls;

@@ -12,8 +12,11 @@ use crate::harness::noting::NotingTarget;
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_master_nothing_is_sent_beyond_the_orphan_timeout() {
     let mut cluster = Cluster::start(0).await;
-    for id in ["agent-1", "agent-2"] {
-        let flags = ["--cores", "1", "--orphan-timeout", "3s"];
+    // One is told itself, the other by the master.
+    assert!(cluster.master.stop().await.success());
+    cluster.restart_master_with(&["--orphan-timeout", "3s"]).await;
+    for (id, own) in [("agent-1", "2800ms"), ("agent-2", "60s")] {
+        let flags = ["--cores", "1", "--orphan-timeout", own];
         cluster.agents.push(start_agent(&cluster.etcd.url, id, &flags).await);
     }
     cluster.await_agents(2).await;

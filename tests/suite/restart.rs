@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::await_some;
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, start_master};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_every_plan_run_and_result_is_there_and_a_run_that_was_going_ends() {
@@ -73,4 +73,43 @@ async fn a_run_whose_agents_are_gone_too_ends_as_lost() {
     let missing = cluster.target.requests().await - report;
     let at_most = metrics["completeness"]["gaps"][0]["at_most_requests"].as_u64().unwrap();
     assert!(missing <= at_most, "{missing} are missing, at most {at_most} are said to be");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_with_another_store_leads_neither_beside_the_leader_nor_after_it() {
+    let mut cluster = Cluster::start(0).await;
+    let file = cluster.folder.path().join("other.db");
+    let (other, rest) = start_master(&cluster.etcd.url, file, "127.0.0.1:0", &[]).await;
+    let is_refused = || async {
+        let (status, said) = rest.get("/readyz").await;
+        let (_, health) = rest.get("/health").await;
+        assert_eq!((&health["role"], &health["leader"]), (&json!("standby"), &Value::Null), "{health}");
+        (status == 503 && said["detail"].as_str().is_some_and(|detail| detail.contains("another store")))
+            .then_some(())
+    };
+    await_some("it says why", Duration::from_secs(10), is_refused).await;
+    other
+        .await_line("the log says it", |line| line.contains("does not stand for election").then_some(()))
+        .await;
+    let plan = json!({
+        "name": "p", "target": cluster.target.url,
+        "scenarios": { "s": { "executor": "constant-vus", "vus": 1, "duration": "1s", "steps": [{ "get": "/" }] } },
+    });
+    assert_eq!(
+        rest.post("/api/v1/test-plans", &plan).await.0,
+        503,
+        "nothing is sent on to a leader of another store"
+    );
+    cluster.master.kill().await;
+    await_some("the leader's lease ends", Duration::from_secs(10), || async {
+        (!cluster.etcd.has_leader().await).then_some(())
+    })
+    .await;
+    cluster.restart_master().await;
+    await_some("the leader is back", Duration::from_secs(20), || async {
+        (cluster.rest.get("/readyz").await.0 == 200).then_some(())
+    })
+    .await;
+    is_refused().await.expect("the other one still does not lead");
+    assert_eq!(cluster.rest.post("/api/v1/test-plans", &plan).await.0, 201);
 }

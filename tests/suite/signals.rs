@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::harness::await_some;
 use crate::harness::cluster::Cluster;
@@ -52,6 +54,29 @@ async fn a_second_signal_ends_an_agent_at_once() {
     let missing = cluster.target.requests().await - metrics["total_requests"].as_u64().expect("it counts");
     let at_most = metrics["completeness"]["gaps"][0]["at_most_requests"].as_u64().expect("a named gap");
     assert!(missing <= at_most, "{missing} of {at_most}: {metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_master_at_once() {
+    let mut cluster = Cluster::start(0).await;
+    // A client that it waits for: it has begun to send a plan, and does not go on.
+    let address = cluster.rest.base.trim_start_matches("http://").to_owned();
+    let mut client = TcpStream::connect(&address).await.expect("it listens");
+    let head = format!(
+        "POST /api/v1/test-plans HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    client.write_all(head.as_bytes()).await.expect("it reads");
+    // Answered after the head before it was read.
+    assert_eq!(cluster.rest.get("/livez").await.0, 200);
+    cluster.master.signal("TERM").await;
+    await_some("it listens no more", Duration::from_secs(10), || async {
+        TcpStream::connect(&address).await.is_err().then_some(())
+    })
+    .await;
+    cluster.master.signal("TERM").await;
+    let status = cluster.master.ended(Duration::from_secs(2)).await;
+    assert_eq!(status.code(), Some(130), "{status:?}");
+    drop(client);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::await_some;
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Agent, Cluster};
 use crate::harness::events::Follower;
 use crate::harness::masters::{Masters, await_beyond};
-use crate::harness::rest::http;
+use crate::harness::rest::{Rest, http};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SILENT: usize = 20;
@@ -108,10 +108,51 @@ async fn a_slow_store_delays_acknowledgements_and_not_the_load() {
     assert_eq!(metrics["missed_iterations"], Value::from(0), "{metrics}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_hangs_delays_what_is_said_and_loses_nothing() {
+    let cluster = Cluster::start(2).await;
+    let plan = json!({ "name": "slow master", "target": cluster.target.url, "interval": "200ms", "scenarios": { "s": {
+        "executor": "constant-arrival-rate", "rate": "300/s", "max_vus": 100, "duration": "10s", "steps": [{ "get": "/" }],
+    } } });
+    let run = cluster.rest.start(&plan).await;
+    await_beyond(&cluster.rest, &run, 300).await;
+    cluster.master.signal("STOP").await;
+    let before = cluster.target.requests().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(unacked(&cluster.agents).await, 8.0, "so many deltas wait, and no more");
+    let sent = cluster.target.requests().await - before;
+    assert!(sent > 1_500, "the load goes on meanwhile: {sent}");
+    cluster.master.signal("CONT").await;
+    let metrics = cluster.rest.ended(&run, LIMIT).await;
+    assert_eq!(metrics["total_requests"], cluster.target.requests().await, "{metrics}");
+    assert_eq!(metrics["completeness"], json!({ "complete": true, "gaps": [] }), "{metrics}");
+    let of = |key: &str| metrics[key].as_u64().unwrap();
+    assert_eq!(
+        (of("iterations") + of("dropped_iterations"), of("missed_iterations")),
+        (3_000, 0),
+        "{metrics}"
+    );
+    let longest = longest_row_ms(&cluster.rest, &run).await;
+    assert!(longest > 1_000.0, "what came after the eighth was folded; but the longest row has {longest} ms");
+}
+
+/// The longest row of a run's history: of more than an interval where an agent folded.
+pub async fn longest_row_ms(rest: &Rest, run: &str) -> f64 {
+    let (status, rows) = rest.get(&format!("/api/v1/test-runs/{run}/intervals")).await;
+    assert_eq!(status, 200, "{rows}");
+    let span = |row: &Value| row["to_ms"].as_f64().unwrap() - row["from_ms"].as_f64().unwrap();
+    rows.as_array().unwrap().iter().map(span).fold(0.0, f64::max)
+}
+
 /// The most deltas of an agent that are sent and not acknowledged.
 async fn most_unacked(cluster: &Masters) -> f64 {
+    unacked(&cluster.agents).await
+}
+
+/// The same of these agents.
+pub async fn unacked(agents: &[Agent]) -> f64 {
     let mut most = 0.0f64;
-    for agent in &cluster.agents {
+    for agent in agents {
         let text = http().get(&agent.metrics).send().await.unwrap().text().await.unwrap();
         let lines = text.lines().filter(|line| line.starts_with("volcanion_agent_outbox_unacked{"));
         most = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).fold(most, f64::max);

@@ -6,9 +6,9 @@ use crate::harness::cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_agents_start_together() {
-    let is_long = std::env::var_os("VOLCANION_LONG_TESTS").is_some();
-    // A machine that does much else at the time wakes threads later.
-    let (starts, most_ms) = if is_long { (5, 5.0) } else { (3, 25.0) };
+    // A machine that does much else at the time wakes threads later: the promise is held where nothing else is tested, the last thing in `make test-all`.
+    let is_alone = std::env::var_os("VOLCANION_ALONE").is_some();
+    let (starts, most_ms) = if is_alone { (5, 5.0) } else { (3, 25.0) };
     let cluster = Cluster::start(8).await;
     let plan = json!({
         "name": "together", "target": cluster.target.url,
@@ -23,6 +23,7 @@ async fn eight_agents_start_together() {
         skews.push(metrics["start_skew_ms"].as_f64().expect("it was measured"));
     }
     skews.sort_by(f64::total_cmp);
+    println!("the skews of {starts} starts in ms: {skews:?}");
     assert!(skews[starts / 2] <= most_ms, "the median of {skews:?} ms");
     assert_eq!(cluster.target.requests().await, 80 * starts as u64);
 }

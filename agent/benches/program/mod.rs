@@ -23,6 +23,7 @@ pub fn of(yaml: &str) -> Arc<Program> {
         scenarios: shares.into_iter().next().expect("one agent has one part"),
         first_vu: 0,
         ready_for: Vec::new(),
+        orphan_timeout: None,
         trace: None,
     };
     let settings = PrepareSettings { listens_on_loopback: true, ..PrepareSettings::default() };

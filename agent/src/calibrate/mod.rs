@@ -282,6 +282,7 @@ fn shard(plan: Value) -> Result<Shard, Fault> {
         scenarios: scenarios.collect(),
         first_vu: 0,
         ready_for: Vec::new(),
+        orphan_timeout: None,
         trace: None,
         plan,
     })

@@ -64,6 +64,7 @@ pub(crate) fn shard(scenarios: usize) -> Shard {
         scenarios: vec![ScenarioShare { lanes: 1, owned: vec![0] }; scenarios],
         first_vu: 0,
         ready_for: Vec::new(),
+        orphan_timeout: None,
         trace: None,
     }
 }

@@ -35,6 +35,8 @@ use crate::delta::outbox::{Outbox, Sent};
 /// How long a stream counts as live after its leader's last word. A leader says something each second, and gives up a stream
 /// that does not answer for this long.
 pub const STREAM_TRUST: Micros = Micros::from_secs(4);
+/// No order makes the orphan timeout shorter than this: a leader says something each second.
+const ORPHAN_TIMEOUT_MIN: Micros = Micros::from_secs(1);
 /// What is read so soon after a freeze may have been said before it.
 const STALE_WORDS: Micros = Micros::from_secs(1);
 /// How long an orphaned shard's unacknowledged deltas are kept for a leader that comes back, after the orphan timeout.
@@ -71,6 +73,7 @@ struct Stream {
 pub struct Machine {
     identity: Arc<Identity>,
     run: RunId,
+    /// This process's own, until the order names a lesser one.
     orphan_timeout: Micros,
     phase: Phase,
     stream: Option<Stream>,

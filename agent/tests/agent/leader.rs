@@ -106,6 +106,7 @@ impl Leader {
             scenarios,
             first_vu: 0,
             ready_for: Vec::new(),
+            orphan_timeout: None,
             trace: None,
         };
         let bytes = serde_json::to_vec(&shard).unwrap();

@@ -60,7 +60,7 @@ pub struct AgentArgs {
     /// Show profiles and memory figures (/debug) at the metrics' port to other machines too
     #[arg(long, env = "VOLCANION_REMOTE_DEBUG")]
     pub remote_debug: bool,
-    /// How long a run goes on without any master
+    /// How long a run goes on without any master, at most; its master may ask for less
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
     #[command(flatten)]

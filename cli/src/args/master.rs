@@ -98,7 +98,7 @@ pub struct MasterArgs {
     /// The longest that a run may load, as in 1h [default: any]
     #[arg(long, env = "VOLCANION_MAX_DURATION", value_name = "DURATION", value_parser = duration)]
     pub max_duration: Option<Micros>,
-    /// How long agents go on without any master
+    /// How long the agents of a run go on without any master: at most so long, or as long as an agent's own --orphan-timeout where that is less
     #[arg(long, env = "VOLCANION_ORPHAN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub orphan_timeout: Micros,
     #[command(flatten)]

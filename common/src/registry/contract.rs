@@ -95,7 +95,12 @@ pub async fn a_name_is_taken_while_its_owner_lives(registry: &dyn Registry) {
 
 /// A candidate of this name.
 pub fn candidate(id: &str) -> Candidate {
-    Candidate { id: id.to_owned(), rest: Some(format!("http://{id}.test:8080")) }
+    Candidate { id: id.to_owned(), rest: Some(format!("http://{id}.test:8080")), store: None }
+}
+
+/// A candidate of this name over a store.
+fn candidate_of(id: &str, store: &str) -> Candidate {
+    Candidate { store: Some(store.to_owned()), ..candidate(id) }
 }
 
 /// Waits until a candidate stands so.
@@ -125,4 +130,26 @@ pub async fn one_leads_and_the_next_follows(registry: &dyn Registry) {
     third.resign().await;
     let fourth = registry.campaign(candidate("fourth")).await.unwrap();
     until_stands(&*fourth, Standing::Leads).await;
+}
+
+pub async fn a_candidate_of_another_store_does_not_lead(registry: &dyn Registry) {
+    let (ours, theirs) = (candidate_of("ours", "one"), candidate_of("theirs", "other"));
+    let first = registry.campaign(ours.clone()).await.unwrap();
+    until_stands(&*first, Standing::Leads).await;
+    let other = registry.campaign(theirs.clone()).await.unwrap();
+    until_stands(&*other, Standing::Barred(ours.clone())).await;
+    let same = registry.campaign(candidate_of("same", "one")).await.unwrap();
+    until_stands(&*same, Standing::Follows(ours.clone())).await;
+    // Nor when nobody leads any more; a new candidacy may.
+    same.resign().await;
+    first.resign().await;
+    let again = registry.campaign(candidate_of("again", "one")).await.unwrap();
+    until_stands(&*again, Standing::Leads).await;
+    let seen = Standing::Barred(candidate_of("again", "one"));
+    until_stands(&*other, seen).await;
+    again.resign().await;
+    other.resign().await;
+    let other = registry.campaign(theirs).await.unwrap();
+    until_stands(&*other, Standing::Leads).await;
+    other.resign().await;
 }

@@ -14,6 +14,16 @@ pub struct Candidate {
     pub id: String,
     /// Where its REST API is reached, as `http://HOST:PORT`; absent where it has none.
     pub rest: Option<String>,
+    /// Which store it leads; absent from versions that do not say it, which are taken to mean ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+}
+
+impl Candidate {
+    /// Whether the two cannot be of one cluster: each has a store of its own.
+    pub fn is_of_another_store(&self, other: &Self) -> bool {
+        self.store.is_some() && other.store.is_some() && self.store != other.store
+    }
 }
 
 /// Where a candidate stands.
@@ -26,6 +36,9 @@ pub enum Standing {
     Leads,
     /// Another one leads. While the registry is away, the last one known.
     Follows(Candidate),
+    /// One with another store leads, or did when it was last seen. This candidate does not stand beside it, and not after it either: whoever
+    /// leads would find none of the other's runs. That ends with the candidacy, or with a leader of our own store.
+    Barred(Candidate),
 }
 
 /// A candidate's own entry. Dropped without [`Candidacy::resign`], as in a process that dies, it counts until its lease ends.

@@ -16,7 +16,7 @@ pub struct LocalRegistry {
     ballot: Ballot,
 }
 
-/// The candidates in the order of their coming; the first one leads.
+/// The candidates in the order of their coming; the first one that may leads.
 type Ballot = Arc<Mutex<Vec<(Candidate, watch::Sender<Standing>)>>>;
 
 impl LocalRegistry {
@@ -69,11 +69,16 @@ fn change(ballot: &Ballot, change: impl FnOnce(&mut Vec<(Candidate, watch::Sende
     // A list of candidates is whole after each change, whoever panicked.
     let mut candidates = ballot.lock().unwrap_or_else(PoisonError::into_inner);
     change(&mut candidates);
-    let leader = candidates.first().map(|(leader, _)| leader.clone());
-    for (place, (_, standing)) in candidates.iter().enumerate() {
+    let is_barred = |standing: &watch::Sender<Standing>| matches!(&*standing.borrow(), Standing::Barred(_));
+    // Whoever saw a leader of another store does not lead after it.
+    let leading = candidates.iter().position(|(_, standing)| !is_barred(standing));
+    let leader = leading.and_then(|place| candidates.get(place)).map(|(leader, _)| leader.clone());
+    for (place, (candidate, standing)) in candidates.iter().enumerate() {
         let now = match &leader {
-            Some(leader) if place > 0 => Standing::Follows(leader.clone()),
-            _ => Standing::Leads,
+            Some(_) if Some(place) == leading => Standing::Leads,
+            Some(leader) if candidate.is_of_another_store(leader) => Standing::Barred(leader.clone()),
+            Some(leader) => Standing::Follows(leader.clone()),
+            None => continue,
         };
         standing.send_replace(now);
     }
@@ -178,5 +183,6 @@ mod tests {
         contract::a_member_that_dies_vanishes(&LocalRegistry::new()).await;
         contract::a_name_is_taken_while_its_owner_lives(&LocalRegistry::new()).await;
         contract::one_leads_and_the_next_follows(&LocalRegistry::new()).await;
+        contract::a_candidate_of_another_store_does_not_lead(&LocalRegistry::new()).await;
     }
 }

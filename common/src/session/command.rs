@@ -86,6 +86,7 @@ mod tests {
             scenarios: Vec::new(),
             first_vu: 0,
             ready_for: Vec::new(),
+            orphan_timeout: None,
             trace: None,
         };
         let mut shard = serde_json::to_value(&shard).unwrap();

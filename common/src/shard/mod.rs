@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Epoch, Incarnation, RunId};
 use crate::telemetry::trace::TraceContext;
-use crate::units::Share;
+use crate::units::{Micros, Share};
 
 /// An agent's part of a run, as it is sealed and sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Shard {
     /// For each scenario, how many lanes the agent is to be ready to own; empty, or less than it owns: those. What a joiner, which owns none yet, is judged by.
     #[serde(default)]
     pub ready_for: Vec<u32>,
+    /// How long the agent may load without any master; the lesser of it and the agent's own holds. Absent: the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan_timeout: Option<Micros>,
     /// The run's place in its trace, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<ShardTrace>,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use volcanion_common::delta::ScenarioDelta;
 use volcanion_common::series::{Outcome, Series};
 use volcanion_common::telemetry::prometheus::{Family, encode};
-use volcanion_common::view::AgentView;
+use volcanion_common::view::{AgentView, RunStatus};
 
 use crate::run::table::{RunTotals, StoreState};
 
@@ -110,7 +110,8 @@ fn scenario_families(runs: &[RunTotals]) -> Vec<Family> {
 }
 
 fn master_families(runs: &[RunTotals], agents: &[AgentView]) -> Vec<Family> {
-    let active = || runs.iter().filter(|run| !run.view.status.is_ended());
+    let active =
+        || runs.iter().filter(|run| !run.view.status.is_ended() && run.view.status != RunStatus::Queued);
     let vus: u64 = active().map(|run| run.metrics.active_workers).sum();
     vec![
         gauge("stress_test_active_tests", "Runs that are going.", active().count() as f64),

@@ -3,26 +3,103 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use volcanion_common::ids::AgentId;
+use tokio::sync::watch;
+use volcanion_common::ids::{AgentId, RunId};
 use volcanion_common::plan::AgentChoice;
 use volcanion_common::registry::{Fleet, Member, MemberState};
 
 /// There are not enough agents for a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NoAgents(String);
+#[error("{text}")]
+pub struct NoAgents {
+    text: String,
+    /// There are enough, but other runs hold them: they will be free again.
+    pub are_held: bool,
+}
 
-/// Which agents carry runs of this master, and how many.
+impl NoAgents {
+    /// There is no place in the line either.
+    pub(super) fn of_a_full_line(waiting: usize) -> Self {
+        let text = format!(
+            "other runs hold the agents, and {waiting} runs wait for some already, which is the most; stop one, or start more agents"
+        );
+        Self { text, are_held: false }
+    }
+}
+
+/// Which agents carry runs of this master, and how many; and who waits for some.
 #[derive(Debug, Default)]
 pub struct Held {
     runs: BTreeMap<AgentId, u32>,
     exclusive: BTreeMap<AgentId, u32>,
+    /// In the order of their coming.
+    line: Vec<(RunId, AgentChoice)>,
+    /// Goes up whenever somebody who waits should look again.
+    news: watch::Sender<u64>,
 }
 
 impl Held {
+    /// Runs that wait for agents.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    pub(super) fn stand(&mut self, run: RunId, choice: &AgentChoice) {
+        self.line.push((run, choice.clone()));
+    }
+
+    pub(super) fn leave(&mut self, run: RunId) {
+        self.line.retain(|(waiting, _)| *waiting != run);
+        self.tell();
+    }
+
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    fn tell(&self) {
+        self.news.send_modify(|news| *news += 1);
+    }
+
+    /// Whether a run waits for this agent, one that stands before `run` where that waits itself.
+    fn is_claimed(&self, member: &Member, run: Option<RunId>) -> bool {
+        let before = self.line.iter().take_while(|(waiting, _)| Some(*waiting) != run);
+        before.into_iter().any(|(_, choice)| fits(choice, member))
+    }
+
+    fn take(&mut self, members: &[Member], exclusive: bool) {
+        for member in members {
+            *self.runs.entry(member.id.clone()).or_default() += 1;
+            if exclusive {
+                *self.exclusive.entry(member.id.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    fn give_back(&mut self, members: &[Member], exclusive: bool) {
+        let less = |counts: &mut BTreeMap<AgentId, u32>, id: &AgentId| {
+            if let Some(count) = counts.get_mut(id) {
+                *count = count.saturating_sub(1);
+            }
+            counts.retain(|_, count| *count > 0);
+        };
+        for member in members {
+            less(&mut self.runs, &member.id);
+            if exclusive {
+                less(&mut self.exclusive, &member.id);
+            }
+        }
+        self.tell();
+    }
+
     /// Runs that an agent carries.
     pub fn runs(&self, agent: &AgentId) -> u32 {
         self.runs.get(agent).copied().unwrap_or(0)
+    }
+
+    /// Whether it cannot be had: another run has it for itself, or this one wants it for itself and another is on it.
+    fn is_taken(&self, member: &Member, exclusive: bool) -> bool {
+        self.is_reserved(&member.id) || exclusive && self.runs(&member.id) > 0
     }
 
     fn is_reserved(&self, agent: &AgentId) -> bool {
@@ -30,15 +107,32 @@ impl Held {
     }
 }
 
-/// Chooses the agents of a run: `choice.count` of those that fit (all where it is absent), least loaded first, then by name.
+/// Takes the agents of a run; of one that waits in the line, `run` says which.
 ///
 /// # Errors
 /// Not enough fit; says what was looked for and what is there.
-pub fn choose(choice: &AgentChoice, fleet: &Fleet, held: &Held) -> Result<Vec<Member>, NoAgents> {
+pub(super) fn take(
+    held: &Arc<Mutex<Held>>,
+    choice: &AgentChoice,
+    fleet: &Fleet,
+    run: Option<RunId>,
+) -> Result<Reservation, NoAgents> {
+    // Chosen and taken under one lock, so that nobody takes them in between.
+    let mut counts = held.lock().unwrap_or_else(PoisonError::into_inner);
+    let members = choose(choice, fleet, &counts, run)?;
+    counts.take(&members, choice.exclusive);
+    Ok(Reservation { held: Arc::clone(held), members, exclusive: choice.exclusive })
+}
+
+/// Chooses the agents of a run: `choice.count` of those that fit (all where it is absent), least loaded first, then by name.
+fn choose(
+    choice: &AgentChoice,
+    fleet: &Fleet,
+    held: &Held,
+    run: Option<RunId>,
+) -> Result<Vec<Member>, NoAgents> {
     let is_free = |member: &&Member| {
-        fits(choice, member)
-            && !held.is_reserved(&member.id)
-            && !(choice.exclusive && held.runs(&member.id) > 0)
+        fits(choice, member) && !held.is_taken(member, choice.exclusive) && !held.is_claimed(member, run)
     };
     let mut members: Vec<Member> = fleet.members.values().filter(is_free).cloned().collect();
     members.sort_by_key(|member| (held.runs(&member.id), member.id.clone()));
@@ -54,7 +148,7 @@ pub fn choose(choice: &AgentChoice, fleet: &Fleet, held: &Held) -> Result<Vec<Me
 pub fn free_for(choice: &AgentChoice, fleet: &Fleet, held: &Held, run: &Reservation) -> Vec<Member> {
     let is_free = |member: &&Member| {
         let is_its_own = run.members.iter().any(|own| own.id == member.id);
-        is_its_own || !(held.is_reserved(&member.id) || choice.exclusive && held.runs(&member.id) > 0)
+        is_its_own || !held.is_taken(member, choice.exclusive) && !held.is_claimed(member, None)
     };
     let members = fleet.members.values().filter(|member| fits(choice, member)).filter(is_free);
     members.cloned().collect()
@@ -87,7 +181,8 @@ fn no_agents(choice: &AgentChoice, fleet: &Fleet, held: &Held, fitting: usize) -
     if !fleet.connected {
         text.push_str("; the registry does not answer, so newer ones are not known");
     }
-    NoAgents(text)
+    let registered = fleet.members.values().filter(|member| fits(choice, member)).count();
+    NoAgents { text, are_held: registered >= wanted as usize }
 }
 
 fn plural(count: u32) -> &'static str {
@@ -105,9 +200,8 @@ pub struct Reservation {
 impl Reservation {
     /// Counts a run on each of the members.
     pub(super) fn new(held: &Arc<Mutex<Held>>, members: Vec<Member>, exclusive: bool) -> Self {
-        let reservation = Self { held: Arc::clone(held), members, exclusive };
-        reservation.change(|count| *count += 1);
-        reservation
+        held.lock().unwrap_or_else(PoisonError::into_inner).take(&members, exclusive);
+        Self { held: Arc::clone(held), members, exclusive }
     }
 
     /// The agents.
@@ -122,38 +216,20 @@ impl Reservation {
         let new: Vec<Member> = members.iter().filter(|member| !is_own(member)).cloned().collect();
         {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_taken =
-                |member: &Member| held.is_reserved(&member.id) || self.exclusive && held.runs(&member.id) > 0;
-            if new.iter().any(is_taken) {
+            if new.iter().any(|member| held.is_taken(member, self.exclusive)) {
                 return false;
             }
-            for member in &new {
-                *held.runs.entry(member.id.clone()).or_default() += 1;
-                if self.exclusive {
-                    *held.exclusive.entry(member.id.clone()).or_default() += 1;
-                }
-            }
+            held.take(&new, self.exclusive);
         }
         self.members.extend(new);
         true
-    }
-
-    fn change(&self, by: impl Fn(&mut u32)) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for member in &self.members {
-            by(held.runs.entry(member.id.clone()).or_default());
-            if self.exclusive {
-                by(held.exclusive.entry(member.id.clone()).or_default());
-            }
-        }
-        held.runs.retain(|_, count| *count > 0);
-        held.exclusive.retain(|_, count| *count > 0);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.change(|count| *count = count.saturating_sub(1));
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.give_back(&self.members, self.exclusive);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod dial;
 pub mod drain;
 pub mod kill;
 pub mod look;
+pub mod line;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,9 +76,7 @@ impl Agents {
     /// # Errors
     /// There are not enough that fit; says what was looked for and what is there.
     pub fn reserve(&self, choice: &AgentChoice) -> Result<Reservation, NoAgents> {
-        let fleet = self.fleet();
-        let members = choose::choose(choice, &fleet, &self.held())?;
-        Ok(Reservation::new(&self.held, members, choice.exclusive))
+        choose::take(&self.held, choice, &self.fleet(), None)
     }
 
     /// Takes the agents of a run that was begun before, there or not.

@@ -93,7 +93,7 @@ impl Desk {
             outgoing: None,
             stop: stop.clone(),
         };
-        let us = Candidate { id: "us".to_owned(), rest: Some("http://us:1".to_owned()) };
+        let us = Candidate { id: "us".to_owned(), rest: Some("http://us:1".to_owned()), store: None };
         let (campaigner, office) = Campaigner::begin(world, Arc::clone(&hand) as _, us).await.unwrap();
         let task = tokio::spawn(campaigner.stand(Duration::from_secs(5)));
         Self { hand, office, store, stop, task, _folder: folder }
@@ -124,7 +124,7 @@ impl Desk {
 }
 
 fn another(rest: Option<&str>) -> Standing {
-    Standing::Follows(Candidate { id: "another".to_owned(), rest: rest.map(str::to_owned) })
+    Standing::Follows(Candidate { id: "another".to_owned(), rest: rest.map(str::to_owned), store: None })
 }
 
 async fn refuses_writes(runs: &Runs) {
@@ -209,4 +209,19 @@ async fn one_that_ends_resigns_once_and_leaves_its_runs() {
     assert_eq!(desk.hand.resigned.load(Ordering::SeqCst), 1);
     assert_eq!(desk.hand.campaigns.load(Ordering::SeqCst), 1);
     assert!(!desk.store.run(run).await.unwrap().unwrap().status.is_ended(), "the next master has it");
+}
+
+#[tokio::test]
+async fn one_that_sees_a_leader_of_another_store_stands_by_and_sends_it_nothing() {
+    let theirs = Candidate {
+        id: "theirs".to_owned(),
+        rest: Some("http://theirs:1".to_owned()),
+        store: Some("other".to_owned()),
+    };
+    let desk = Desk::new(Standing::Barred(theirs.clone())).await;
+    assert_eq!(desk.office.leader(), Leader::OfAnotherStore(theirs));
+    refuses_writes(&desk.office.runs()).await;
+    assert_eq!(desk.store.epoch().await.unwrap(), Epoch(0), "it took no office");
+    desk.say(Standing::Leads);
+    desk.until_ready().await;
 }

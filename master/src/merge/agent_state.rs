@@ -51,6 +51,9 @@ pub struct AgentState {
     pub late_moves: Vec<u64>,
     /// What it noticed about itself, folded.
     pub warnings: Vec<Warning>,
+    /// Its schedule lag up to here, where that is to be kept with this state; what was kept before stands where it is empty.
+    #[serde(skip)]
+    pub lag: Vec<u8>,
 }
 
 /// What one agent's scenario did so far.
@@ -100,6 +103,7 @@ impl AgentState {
             missed_to: RunTime::START,
             late_moves: Vec::new(),
             warnings: Vec::new(),
+            lag: Vec::new(),
         }
     }
 

@@ -42,6 +42,18 @@ struct Pending {
     agents: BTreeMap<usize, AgentState>,
 }
 
+impl Pending {
+    /// The newest state counts; a lag that is to be kept stays until there is a newer one.
+    fn put(&mut self, agent: usize, state: &AgentState) {
+        let before = self.agents.insert(agent, state.clone());
+        if let (Some(before), Some(now)) = (before, self.agents.get_mut(&agent))
+            && now.lag.is_empty()
+        {
+            now.lag = before.lag;
+        }
+    }
+}
+
 impl Collector {
     /// Gathers deltas of so many agents.
     pub fn new(interval: Micros, agents: usize) -> Self {
@@ -90,14 +102,14 @@ impl Collector {
             // The first is moved, not copied.
             none => *none = Some(delta),
         }
-        pending.agents.insert(agent, state.clone());
+        pending.put(agent, state);
     }
 
     /// Takes in a change of an agent's state without a delta.
     pub fn note(&mut self, agent: usize, state: &AgentState) {
         let index = self.closed.max(self.newest[agent]);
         self.newest[agent] = index;
-        self.pending.entry(index).or_default().agents.insert(agent, state.clone());
+        self.pending.entry(index).or_default().put(agent, state);
     }
 
     /// Takes in arrivals of a lost agent in [from, to), a span up to within the open interval: nobody owned them.
@@ -166,6 +178,7 @@ impl Collector {
             delta: Arc::new(delta),
             agents: pending.agents.into_values().collect(),
             checkpoint,
+            warnings: None,
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod complete;
 pub mod controlled;
 pub mod document;
 pub mod inbox;
+pub mod lag;
 mod moves;
 pub mod planned;
 pub mod validity;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use volcanion_common::delta::Delta;
 use volcanion_common::units::RunTime;
+use volcanion_common::view::metrics::WarningView;
 
 pub use agent_state::{AgentState, Gap, ScenarioCounts};
 
@@ -36,6 +38,8 @@ pub struct Part {
     pub agents: Vec<AgentState>,
     /// Every 30 s of run time: the total up to and with this part, so that a take-over need not sum an hour.
     pub checkpoint: Option<Arc<Delta>>,
+    /// Where the master had something new to say of the run: all that it had to say so far.
+    pub warnings: Option<Vec<WarningView>>,
 }
 
 impl Part {

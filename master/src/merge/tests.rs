@@ -279,8 +279,9 @@ fn every_half_minute_a_part_carries_the_total() {
 
 #[test]
 fn one_part_is_committed_at_a_time_and_again_after_a_failure() {
-    let part =
-        |number| Arc::new(Part { number, delta: Arc::default(), agents: Vec::new(), checkpoint: None });
+    let part = |number| {
+        Arc::new(Part { number, delta: Arc::default(), agents: Vec::new(), checkpoint: None, warnings: None })
+    };
     let mut queue = CommitQueue::default();
     queue.extend(vec![part(1), part(2)]);
     assert_eq!(queue.begin_next().map(|p| p.number), Some(1));

@@ -8,7 +8,7 @@ use volcanion_common::plan::executor::Control;
 use volcanion_common::plan::{Executor, Level, Load, Plan};
 use volcanion_common::problem::Problem;
 use volcanion_common::units::Rate;
-use volcanion_common::view::{ErrorCode, RunView};
+use volcanion_common::view::{ErrorCode, RunStatus, RunView};
 
 use super::live::Live;
 use super::machine::NotAdjusted;
@@ -70,7 +70,8 @@ impl Runs {
         let Some(Entry { live, adjusts, .. }) = self.entry(id) else {
             return Err(not_going(&self.ended_run(id).await?));
         };
-        if live.view().status.is_ended() {
+        let status = live.view().status;
+        if status.is_ended() || status == RunStatus::Queued {
             return Err(not_going(&live.view()));
         }
         self.check_leading()?;

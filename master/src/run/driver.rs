@@ -74,7 +74,9 @@ pub(crate) async fn drive(context: RunContext, begin: Begin) {
     if AssertUnwindSafe(drive_to_end(context, begin)).catch_unwind().await.is_err() {
         tracing::error!(run_id = %run, "the run's driver broke; the run ends as failed");
         let message = "the master failed at this run; its log says more".to_owned();
-        let end = end_without_machine(&shared, run, &live.metrics(), StopReason::Failed, message).await;
+        let last_event = live.begin_end();
+        let end =
+            end_without_machine(&shared, run, &live.metrics(), StopReason::Failed, message, last_event).await;
         writer::show_end(&live, &end, live.totals());
     }
     if live.ended().is_none() {
@@ -91,6 +93,7 @@ pub(super) async fn end_without_machine(
     metrics: &Metrics,
     reason: StopReason,
     message: String,
+    last_event: u64,
 ) -> RunEnd {
     let now = store::now();
     let metrics = Metrics {
@@ -106,6 +109,7 @@ pub(super) async fn end_without_machine(
         message: Some(message),
         ended_at: now,
         metrics: Arc::new(metrics),
+        last_event,
     };
     if let Err(error) = shared.store.end_run(shared.epoch, run, &end).await {
         tracing::error!(run_id = %run, %error, "the run's end could not be stored; the next master ends it");

@@ -13,7 +13,7 @@ use volcanion_common::delta::Delta;
 use volcanion_common::ids::Epoch;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::metrics::WarningView;
-use volcanion_common::view::{Metrics, RunView};
+use volcanion_common::view::{Metrics, RunStatus, RunView};
 
 use super::inside::Inside;
 use crate::store;
@@ -49,6 +49,30 @@ const HISTORY_MAX: usize = 256;
 /// earlier master is lower than each of a later one's.
 const IDS_OF_A_TERM: u64 = 1_000_000_000;
 
+/// With an end two events come: the run's state, and the end itself.
+pub(super) const EVENTS_OF_AN_END: u64 = 2;
+
+/// The events of a run that ended, after the one with the id `after`, from what the store has of it. `last` is the id of its last one; where that was not
+/// kept, the end is taken for unheard.
+pub(super) fn events_of_the_end(
+    view: RunView,
+    metrics: Arc<Metrics>,
+    last: Option<u64>,
+    after: Option<u64>,
+) -> RunEvents {
+    let last = last.unwrap_or_else(|| after.unwrap_or(0).saturating_add(EVENTS_OF_AN_END));
+    let events = [RunEventKind::State(view), RunEventKind::End(metrics)];
+    let ids = last.saturating_sub(EVENTS_OF_AN_END - 1)..=last;
+    let events = ids.zip(events).map(|(id, kind)| RunEvent { id, kind });
+    let unheard = events.filter(move |event| after.is_none_or(|after| event.id > after));
+    stream::iter(unheard.collect::<Vec<_>>()).boxed()
+}
+
+/// The first id of the events of a master that takes a run up under this epoch, less one.
+pub(super) fn ids_after(epoch: Epoch) -> u64 {
+    epoch.0.saturating_mul(IDS_OF_A_TERM)
+}
+
 /// A run's newest state and its events. Shared by its driver, which publishes, and its readers.
 pub struct Live {
     plan: Arc<ValidPlan>,
@@ -66,6 +90,8 @@ struct State {
     ended: Option<Instant>,
     /// Nothing more is published here: it ended, or another master has it.
     is_closed: bool,
+    /// Its end is being stored, with the id that the end's event will have: nothing else is said any more.
+    is_ending: bool,
     history: VecDeque<RunEvent>,
 }
 
@@ -88,7 +114,7 @@ impl Live {
 
     /// A run that another master left, taken up under this epoch.
     pub fn taken_up(view: RunView, plan: Arc<ValidPlan>, epoch: Epoch) -> Arc<Self> {
-        Self::counting_from(epoch.0.saturating_mul(IDS_OF_A_TERM), view, plan)
+        Self::counting_from(ids_after(epoch), view, plan)
     }
 
     fn counting_from(newest: u64, view: RunView, plan: Arc<ValidPlan>) -> Arc<Self> {
@@ -99,6 +125,7 @@ impl Live {
             totals: Arc::default(),
             ended: None,
             is_closed: false,
+            is_ending: false,
             history: VecDeque::with_capacity(HISTORY_MAX),
         };
         let (state, newest) = (Mutex::new(state), watch::Sender::new(newest));
@@ -128,6 +155,12 @@ impl Live {
     /// Everything merged so far.
     pub fn totals(&self) -> Arc<Delta> {
         Arc::clone(&self.lock().totals)
+    }
+
+    /// Whether it is neither queued nor ended.
+    pub fn is_going(&self) -> bool {
+        let state = self.lock();
+        state.ended.is_none() && state.view.status != RunStatus::Queued
     }
 
     /// When it ended, by this process's clock.
@@ -161,6 +194,13 @@ impl Live {
         }
     }
 
+    /// The run's state as it is, for whoever begins to listen.
+    pub fn publish_state(&self) {
+        let mut state = self.lock();
+        let view = state.view.clone();
+        self.push(&mut state, RunEventKind::State(view));
+    }
+
     /// New figures.
     pub fn publish_metrics(&self, metrics: Arc<Metrics>, totals: Arc<Delta>) {
         let mut state = self.lock();
@@ -175,12 +215,25 @@ impl Live {
         self.push(&mut state, RunEventKind::Warning(warning));
     }
 
+    /// The run's end is about to be stored: from now on nothing but it is said. Gives the id that the event `end` will have.
+    pub fn begin_end(&self) -> u64 {
+        let mut state = self.lock();
+        state.is_ending = true;
+        *self.newest.borrow() + EVENTS_OF_AN_END
+    }
+
+    /// The end could not be stored, so the run is still going.
+    pub fn take_end_back(&self) {
+        self.lock().is_ending = false;
+    }
+
     /// The run ended.
     pub fn publish_end(&self, view: RunView, metrics: Arc<Metrics>, totals: Arc<Delta>) {
         let mut state = self.lock();
         if state.ended.is_some() {
             return;
         }
+        state.is_ending = false;
         state.view = view.clone();
         state.metrics = Arc::clone(&metrics);
         state.totals = totals;
@@ -214,7 +267,7 @@ impl Live {
     }
 
     fn push(&self, state: &mut State, kind: RunEventKind) {
-        if state.ended.is_some() && !matches!(kind, RunEventKind::End(_)) {
+        if state.is_ending || state.ended.is_some() && !matches!(kind, RunEventKind::End(_)) {
             return;
         }
         if state.history.len() >= HISTORY_MAX {
@@ -289,7 +342,6 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::run::tests::{any_plan, any_view};
-    use volcanion_common::view::RunStatus;
 
     fn snapshot(live: &Live, requests: u64) {
         let metrics = Metrics { total_requests: requests, ..Metrics::default() };

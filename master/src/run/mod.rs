@@ -13,6 +13,7 @@ pub mod machine;
 pub mod origin;
 pub mod outgoing;
 mod plans;
+mod queue;
 pub(crate) mod retention;
 mod start;
 mod stored;

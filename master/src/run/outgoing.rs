@@ -371,7 +371,7 @@ mod tests {
             scenarios: [(0, scenario)].into(),
             ..Delta::default()
         };
-        Part { number, delta: Arc::new(delta), agents: Vec::new(), checkpoint: None }
+        Part { number, delta: Arc::new(delta), agents: Vec::new(), checkpoint: None, warnings: None }
     }
 
     fn feed(outgoing: &Arc<Outgoing>, taken_up: Option<TakenUpAt>) -> Feed {

@@ -14,16 +14,25 @@ use super::machine::NewRun;
 use super::origin::{Cause, Origin};
 use super::table::{MasterError, Runs};
 use crate::fleet::choose::Reservation;
+use crate::fleet::line::Place;
 use crate::store::{self, IdempotencyKey, Inserted, RunRecord};
 
 /// The most runs that go at once.
 pub const RUNS_GOING_MAX: usize = 64;
 
+/// What a new run got.
+enum Taken {
+    Agents(Reservation),
+    /// One in the line of those that wait.
+    Place(Place),
+}
+
 impl Runs {
-    /// Starts a run of a plan. The same `idempotency_key` again gives the run that it started.
+    /// Starts a run of a plan, or has it wait in the line where other runs hold the agents that it needs. The same `idempotency_key` again gives the
+    /// run that it started.
     ///
     /// # Errors
-    /// There is no such plan; it passes what this master allows; no agent fits; the key was used for another plan; too many runs are going.
+    /// There is no such plan; it passes what this master allows; no agent fits; too many runs wait; the key was used for another plan; too many runs are going.
     pub async fn start_run(
         &self,
         id: PlanId,
@@ -54,10 +63,16 @@ impl Runs {
             return Err(MasterError::new(ErrorCode::RateLimited, detail));
         }
         let mut origin = Origin::new(&self.shared.tracer, cause);
-        let reservation = self.shared.agents.reserve(&stored.plan.agents)?;
-        self.check_start(&stored.plan, reservation.members().len()).await?;
         let plan = Arc::new(stored.plan);
-        let record = new_record(id, &plan, &reservation);
+        let run = RunId::new();
+        let taken = self.take_or_wait(run, &plan)?;
+        let agents = match &taken {
+            Taken::Agents(reservation) => reservation.members().len(),
+            // At least so many; it is looked at again when they are known.
+            Taken::Place(_) => plan.agents.count.unwrap_or(1).max(1) as usize,
+        };
+        self.check_start(&plan, agents).await?;
+        let record = new_record(id, run, &plan, &taken);
         match self.shared.store.insert_run(self.shared.epoch, &record, key.as_ref()).await {
             Ok(Inserted::New) => {}
             Ok(Inserted::Known(run)) => return self.run(run).await,
@@ -67,24 +82,42 @@ impl Runs {
                 return Err(error.into());
             }
         }
-        tracing::info!(run_id = %record.id(), plan = %plan.name, agents = record.members.len(), "run accepted");
-        let trace = origin.accepted(record.id(), self.shared.trace_sample(&plan));
+        let (live, view) = (Live::new(record.view.clone(), Arc::clone(&plan)), record.view.clone());
+        let reservation = match taken {
+            Taken::Agents(reservation) => reservation,
+            Taken::Place(place) => {
+                tracing::info!(run_id = %run, plan = %plan.name, "run accepted; it waits for agents");
+                self.queue(record, plan, live, place, origin);
+                return Ok(view);
+            }
+        };
+        tracing::info!(run_id = %run, plan = %plan.name, agents = record.members.len(), "run accepted");
+        let trace = origin.accepted(run, self.shared.trace_sample(&plan));
         let new = NewRun {
-            run: record.id(),
+            run,
             epoch: self.shared.epoch,
-            plan: Arc::clone(&plan),
+            plan,
             members: record.members,
             key: self.shared.config.cluster_key.clone(),
             seed: record.seed,
+            orphan_timeout: self.shared.orphan_timeout(),
             trace,
         };
-        let live = Live::new(record.view.clone(), plan);
         self.drive(live, Begin::New(Box::new(new)), reservation, origin);
-        Ok(record.view)
+        Ok(view)
+    }
+
+    fn take_or_wait(&self, run: RunId, plan: &ValidPlan) -> Result<Taken, MasterError> {
+        let agents = &self.shared.agents;
+        match agents.reserve(&plan.agents) {
+            Ok(reservation) => Ok(Taken::Agents(reservation)),
+            Err(error) if error.are_held => Ok(Taken::Place(agents.wait_in_line(run, &plan.agents)?)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The copies and addresses that a plan has now.
-    async fn check_start(&self, plan: &ValidPlan, agents: usize) -> Result<(), MasterError> {
+    pub(super) async fn check_start(&self, plan: &ValidPlan, agents: usize) -> Result<(), MasterError> {
         let copies = if plan.load == Load::PerAgent { agents as u64 } else { 1 };
         let mut problems = self.shared.config.caps.problems(plan, copies);
         if problems.is_empty() {
@@ -109,13 +142,16 @@ impl Runs {
     }
 }
 
-fn new_record(id: PlanId, plan: &ValidPlan, reservation: &Reservation) -> RunRecord {
-    let run = RunId::new();
+fn new_record(id: PlanId, run: RunId, plan: &ValidPlan, taken: &Taken) -> RunRecord {
+    let (status, members) = match taken {
+        Taken::Agents(reservation) => (RunStatus::Preparing, reservation.members().to_vec()),
+        Taken::Place(_) => (RunStatus::Queued, Vec::new()),
+    };
     let view = RunView {
         id: run.0,
         plan_id: id.0,
         plan_name: plan.name.clone(),
-        status: RunStatus::Preparing,
+        status,
         stop_reason: None,
         message: None,
         created_at: store::now().to_string(),
@@ -129,7 +165,7 @@ fn new_record(id: PlanId, plan: &ValidPlan, reservation: &Reservation) -> RunRec
         plan: document::to_json(plan),
         // The run's id ends in 62 random bits.
         seed: run.0.as_u128() as u64,
-        members: reservation.members().to_vec(),
+        members,
         start_at_unix_us: None,
         stop_reason: None,
         agents: Vec::new(),
@@ -137,6 +173,7 @@ fn new_record(id: PlanId, plan: &ValidPlan, reservation: &Reservation) -> RunRec
         changes: Vec::new(),
         moves: Vec::new(),
         joined: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

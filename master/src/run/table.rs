@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +19,7 @@ use volcanion_common::plan::document;
 use volcanion_common::telemetry::memory::MemoryView;
 use volcanion_common::telemetry::queue::Queue;
 use volcanion_common::telemetry::trace::Tracer;
-use volcanion_common::units::Share;
+use volcanion_common::units::{Micros, Share};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{AgentView, ErrorCode, KillView, Metrics, RunStatus, RunView};
 
@@ -30,6 +29,7 @@ use super::driver::{self, RunContext};
 pub use super::error::MasterError;
 pub use super::history::{ROWS_MAX, Window};
 pub use super::inside;
+use super::live;
 pub use super::live::{Live, RunEvent, RunEventKind, RunEvents};
 use super::origin::Origin;
 pub use super::outgoing::Outgoing;
@@ -84,6 +84,12 @@ pub(super) struct Entry {
     pub(super) adjusts: mpsc::Sender<AdjustRequest>,
 }
 
+/// How a run in the table hears of what clients want.
+pub(super) struct Way {
+    pub(super) stop: CancellationToken,
+    asked: mpsc::Receiver<AdjustRequest>,
+}
+
 /// Requests for another level that wait for a run's driver.
 pub const ADJUSTS_MAX: usize = 16;
 
@@ -106,6 +112,11 @@ impl Shared {
     /// Whether runs end with this master.
     pub(crate) fn stops_runs_on_exit(&self) -> bool {
         self.config.stop_runs_on_exit || !self.config.store.is_durable()
+    }
+
+    /// How long agents are allowed to load without any master.
+    pub(crate) fn orphan_timeout(&self) -> Option<Micros> {
+        Some(Micros(u64::try_from(self.config.orphan_timeout.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// Which share of a plan's requests says to the target that it is part of a trace.
@@ -236,10 +247,8 @@ impl Runs {
             return Ok(live.events(after));
         }
         let (view, metrics) = (self.ended_run(id).await?, self.metrics(id).await?);
-        let first = after.map_or(1, |id| id.saturating_add(1));
-        let events = [RunEventKind::State(view), RunEventKind::End(metrics)];
-        let events = events.into_iter().zip(first..).map(|(kind, id)| RunEvent { id, kind });
-        Ok(stream::iter(events.collect::<Vec<_>>()).boxed())
+        let last = self.shared.store.last_event(id).await?;
+        Ok(live::events_of_the_end(view, metrics, last, after))
     }
 
     /// The registered agents, by name.
@@ -311,9 +320,9 @@ impl Runs {
         self.check_store()
     }
 
-    /// How many runs are going.
+    /// How many runs are going; those that wait for agents are not.
     pub fn going(&self) -> usize {
-        self.table().values().filter(|entry| entry.live.ended().is_none()).count()
+        self.table().values().filter(|entry| entry.live.is_going()).count()
     }
 
     /// Has a run driven, from its beginning or from where another master left it.
@@ -324,19 +333,34 @@ impl Runs {
         reservation: Reservation,
         origin: Origin,
     ) {
-        let run = RunId(live.view().id);
+        let way = self.enter(&live);
+        self.drive_on(live, way, begin, reservation, origin);
+    }
+
+    /// Puts a run in the table.
+    pub(super) fn enter(&self, live: &Arc<Live>) -> Way {
         let stop = CancellationToken::new();
         let (adjusts, asked) = mpsc::channel(ADJUSTS_MAX);
         live.inside().adjustable(Queue::of(&adjusts));
-        let entry = Entry { live: Arc::clone(&live), stop: stop.clone(), adjusts };
-        {
-            let mut table = self.table();
-            table.retain(|_, entry| entry.live.ended().is_none_or(|ended| ended.elapsed() < ENDED_KEPT));
-            table.insert(run, entry);
-        }
+        let entry = Entry { live: Arc::clone(live), stop: stop.clone(), adjusts };
+        let mut table = self.table();
+        table.retain(|_, entry| entry.live.ended().is_none_or(|ended| ended.elapsed() < ENDED_KEPT));
+        table.insert(RunId(live.view().id), entry);
+        Way { stop, asked }
+    }
+
+    /// Has a run of the table driven.
+    pub(super) fn drive_on(
+        &self,
+        live: Arc<Live>,
+        Way { stop, asked }: Way,
+        begin: driver::Begin,
+        reservation: Reservation,
+        origin: Origin,
+    ) {
+        let (shared, run) = (Arc::clone(&self.shared), RunId(live.view().id));
         // Whatever is logged of the run carries these. Not what asked for it: that is over long before.
         let span = tracing::error_span!(parent: None, "run", run_id = %run, request_id = origin.request_id);
-        let shared = Arc::clone(&self.shared);
         let context = RunContext { shared, run, live, stop, asked, reservation, origin };
         self.shared.tasks.spawn(driver::drive(context, begin).instrument(span));
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use volcanion_common::ids::RunId;
-use volcanion_common::view::{Metrics, StopReason};
+use volcanion_common::view::{Metrics, RunStatus, StopReason};
 
 use super::driver::{self, Begin};
-use super::live::Live;
+use super::live::{self, Live};
 use super::machine::{NewRun, PeerMove, TakenUp};
 use super::origin::{Origin, told};
 use super::table::{MasterError, Runs, plan_of_record};
@@ -18,13 +18,37 @@ use crate::store::{AgentMove, RunRecord, StoreError};
 /// The store does not work.
 pub(crate) async fn take_over(runs: &Runs) -> Result<(), StoreError> {
     let shared = &runs.shared;
+    let mut queued = Vec::new();
     for id in shared.store.unended_runs().await? {
         let Some(record) = shared.store.run_record(id).await? else { continue };
+        if record.view.status == RunStatus::Queued {
+            queued.push(record);
+            continue;
+        }
         tracing::info!(run_id = %id, status = record.view.status.name(), "taking up a run that another master left");
         take_up(runs, id, record).await;
     }
+    // Only once every run that goes has its agents again; ids ascend, so the line is as it was.
+    for record in queued {
+        let id = record.id();
+        tracing::info!(run_id = %id, "a run that another master left waits for agents again");
+        if let Err(error) = runs.queue_again(record) {
+            give_up(runs, id, &error).await;
+        }
+    }
     runs.taken_over();
     Ok(())
+}
+
+/// Ends a run that cannot be taken up.
+async fn give_up(runs: &Runs, id: RunId, error: &MasterError) {
+    let shared = &runs.shared;
+    tracing::error!(run_id = %id, %error, "a run cannot be taken up");
+    let message = format!("its master was lost, and it could not be taken up: {error}");
+    // Nobody hears of it here; its two events would have been the first ones of this term.
+    let last_event = live::ids_after(shared.epoch) + live::EVENTS_OF_AN_END;
+    let metrics = Metrics::default();
+    driver::end_without_machine(shared, id, &metrics, StopReason::Lost, message, last_event).await;
 }
 
 async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
@@ -35,11 +59,7 @@ async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
             let reservation = shared.agents.reserve_again(members, live.plan().agents.exclusive);
             runs.drive(live, Begin::TakenUp(Box::new(taken)), reservation, Origin::default());
         }
-        Err(error) => {
-            tracing::error!(run_id = %id, %error, "a run cannot be taken up");
-            let message = format!("its master was lost, and it could not be taken up: {error}");
-            driver::end_without_machine(shared, id, &Metrics::default(), StopReason::Lost, message).await;
-        }
+        Err(error) => give_up(runs, id, &error).await,
     }
 }
 
@@ -59,6 +79,7 @@ pub(super) async fn taken_up(
         members: record.members,
         key: shared.config.cluster_key.clone(),
         seed: record.seed,
+        orphan_timeout: shared.orphan_timeout(),
         trace: told(id, None, shared.trace_sample(&plan)),
         plan,
     };
@@ -75,6 +96,7 @@ pub(super) async fn taken_up(
         changes: record.changes,
         moves: moves.collect(),
         joined: record.joined,
+        warnings: record.warnings,
     };
     Ok((live, taken))
 }

@@ -1,5 +1,7 @@
 //! The table over a real store, with agents that do not answer.
 
+mod queue;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +136,8 @@ async fn a_run_that_is_stopped_ends_cancelled_and_says_so_again() {
     assert_eq!(runs.metrics(run).await.unwrap().status, Some(RunStatus::Cancelled));
     let last = events.collect::<Vec<_>>().await.pop().unwrap();
     assert!(matches!(last.kind, RunEventKind::End(_)));
+    let kept = runs.shared.store.last_event(run).await.unwrap();
+    assert_eq!(kept, Some(last.id), "whoever heard it is not told again when only the store knows the run");
     assert!(runs.intervals(run, Window::default()).await.unwrap().is_empty());
     let wrong = Window { step: Some("nowhere".to_owned()), ..Window::default() };
     assert_eq!(runs.intervals(run, wrong).await.unwrap_err().code, ErrorCode::ValidationError);

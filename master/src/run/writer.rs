@@ -71,6 +71,9 @@ pub(super) async fn write(
                 write.done()
             }
             Err(error) => {
+                if matches!(write, Write::End(_)) {
+                    live.take_end_back();
+                }
                 tracing::error!(run_id = %run, %error, "the store did not take a write; the load goes on");
                 // A run that the store says is not going was ended by somebody else, who can only be another master.
                 write.failed(matches!(error, StoreError::Fenced { .. } | StoreError::NotGoing(_)))
@@ -110,7 +113,7 @@ async fn write_one(shared: &Shared, run: RunId, live: &Live, write: &Write) -> R
                 store.update_run(epoch, run, &Progress { status, start_at_unix_us, stop_reason }).await
             }
             Write::End(ending) => {
-                let end = run_end(ending);
+                let end = run_end(ending, live.begin_end());
                 store.end_run(epoch, run, &end).await?;
                 show_end(live, &end, Arc::clone(&ending.totals));
                 tracing::info!(
@@ -135,7 +138,7 @@ pub(super) fn show_end(live: &Live, end: &RunEnd, totals: Arc<Delta>) {
     live.publish_end(view, Arc::clone(&end.metrics), totals);
 }
 
-fn run_end(ending: &Ending) -> RunEnd {
+fn run_end(ending: &Ending, last_event: u64) -> RunEnd {
     let ended_at =
         i64::try_from(ending.ended_at_unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     RunEnd {
@@ -144,5 +147,6 @@ fn run_end(ending: &Ending) -> RunEnd {
         message: ending.message.clone(),
         ended_at: ended_at.unwrap_or_else(store::now),
         metrics: Arc::clone(&ending.metrics),
+        last_event,
     }
 }

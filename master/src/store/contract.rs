@@ -32,12 +32,15 @@ pub(super) async fn check(new: impl AsyncFn() -> Box<dyn Place>) {
     runs::one_of_many_requests_of_a_key_starts_a_run(&*new().await).await;
     runs::an_ended_run_never_changes(&*new().await).await;
     fence::an_older_epoch_writes_nothing(&*new().await).await;
+    fence::every_store_has_a_name_of_its_own(&*new().await, &*new().await).await;
     parts::parts_and_marks_are_one(&*new().await).await;
+    parts::warnings_and_lags_stand_until_there_are_newer_ones(&*new().await).await;
     parts::states_of_many_agents_are_kept(&*new().await).await;
     parts::histories_read_exactly(&*new().await).await;
     changes::changes_of_level_are_kept(&*new().await).await;
     changes::members_and_moves_are_kept(&*new().await).await;
     retention::old_runs_are_forgotten_bit_by_bit(&*new().await).await;
+    retention::forgetting_thousands_of_parts_holds_up_no_commit(&*new().await).await;
 }
 
 /// A way to open one and the same store again and again.

@@ -47,6 +47,8 @@ pub trait Store: Send + Sync + 'static {
     async fn raise_epoch(&self) -> Result<Epoch, StoreError>;
     /// The epoch of whoever leads.
     async fn epoch(&self) -> Result<Epoch, StoreError>;
+    /// Which store this is: made at the first look, the same ever after, in its copies too.
+    async fn id(&self) -> Result<String, StoreError>;
 
     /// Adds a plan.
     async fn insert_plan(&self, plan: &StoredPlan) -> Result<(), StoreError>;
@@ -104,6 +106,8 @@ pub trait Store: Send + Sync + 'static {
     async fn unended_runs(&self) -> Result<Vec<RunId>, StoreError>;
     /// An ended run's final metrics.
     async fn metrics(&self, id: RunId) -> Result<Option<Metrics>, StoreError>;
+    /// The id of an ended run's last event; `None`: it goes, or ended under a version that did not keep it.
+    async fn last_event(&self, id: RunId) -> Result<Option<u64>, StoreError>;
     /// The merged deltas that begin in [from, to), in the order of their beginning; for the whole run where neither is given. A few at a
     /// time, because histograms are large once they are read: the ones after `after`, and where to go on if there may be more.
     async fn history(

@@ -10,6 +10,7 @@ use volcanion_common::registry::Member;
 use volcanion_common::session::{Change, Move};
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
+use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{Metrics, Role, RunStatus, RunView, StopReason};
 
 use crate::merge::AgentState;
@@ -198,6 +199,8 @@ pub struct RunRecord {
     pub moves: Vec<AgentMove>,
     /// Everybody who joined since it began, in the order of their joining.
     pub joined: Vec<Member>,
+    /// What its masters had to say of it, as of the newest part.
+    pub warnings: Vec<WarningView>,
 }
 
 /// A move of lanes, and the process that is told of it.
@@ -244,6 +247,8 @@ pub struct RunEnd {
     pub ended_at: Timestamp,
     /// The final document.
     pub metrics: Arc<Metrics>,
+    /// The id of the run's last event.
+    pub last_event: u64,
 }
 
 impl Keep {

@@ -86,6 +86,7 @@ pub(crate) fn record() -> RunRecord {
         next_part: 1,
         changes: Vec::new(),
         moves: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -101,7 +102,7 @@ pub(crate) fn delta(from_s: u64, to_s: u64, requests: u64) -> Delta {
 /// A part of it, and how far its agent is with it.
 pub(crate) fn part(number: u64, from_s: u64, to_s: u64, requests: u64, seq: u64) -> Part {
     let delta = Arc::new(delta(from_s, to_s, requests));
-    Part { number, delta, agents: vec![agent_state(seq)], checkpoint: None }
+    Part { number, delta, agents: vec![agent_state(seq)], checkpoint: None, warnings: None }
 }
 
 /// An agent that is so far.
@@ -133,5 +134,6 @@ pub(crate) fn end() -> RunEnd {
         message: Some("done".to_owned()),
         ended_at: "2024-06-07T08:09:10.111213Z".parse().unwrap(),
         metrics: Arc::new(metrics),
+        last_event: 7,
     }
 }

@@ -117,6 +117,7 @@ fn a_shard_is_opened_only_where_seal_and_names_and_time_are_right() {
         scenarios: Vec::new(),
         first_vu: 0,
         ready_for: Vec::new(),
+        orphan_timeout: None,
         trace: None,
     };
     let open = |shard: &Shard, now_unix_ms| {

@@ -6,7 +6,7 @@ use volcanion_common::session::Report;
 use volcanion_common::shard::Shard;
 
 use super::moves::Lanes;
-use super::{Action, Machine, Now, Phase};
+use super::{Action, Machine, Now, ORPHAN_TIMEOUT_MIN, Phase};
 use crate::session::fence::{Refusal, open_shard};
 use crate::session::load::Fault;
 
@@ -45,6 +45,9 @@ impl Machine {
                 self.phase = Phase::Compiling;
                 self.fingerprint = Some(fingerprint);
                 self.lanes = Lanes::of(&shard);
+                if let Some(ordered) = shard.orphan_timeout {
+                    self.orphan_timeout = self.orphan_timeout.min(ordered.max(ORPHAN_TIMEOUT_MIN));
+                }
                 actions.push(Action::Compile { attempt: self.attempts, shard: Box::new(shard) });
                 Ok(())
             }
@@ -106,10 +109,10 @@ impl Machine {
 
 /// The shard, and a digest of what it says apart from who cut it when: by it a repeated Prepare is known.
 fn fingerprint(mut shard: Shard) -> (Shard, Digest) {
-    let (epoch, expires) = (shard.epoch, shard.expires_unix_ms);
-    (shard.epoch, shard.expires_unix_ms) = (Epoch(0), 0);
+    let (epoch, expires, orphan_timeout) = (shard.epoch, shard.expires_unix_ms, shard.orphan_timeout);
+    (shard.epoch, shard.expires_unix_ms, shard.orphan_timeout) = (Epoch(0), 0, None);
     // A shard that was read from JSON is written as JSON.
     let bytes = serde_json::to_vec(&shard).unwrap_or_default();
-    (shard.epoch, shard.expires_unix_ms) = (epoch, expires);
+    (shard.epoch, shard.expires_unix_ms, shard.orphan_timeout) = (epoch, expires, orphan_timeout);
     (shard, digest(&SHA256, &bytes))
 }

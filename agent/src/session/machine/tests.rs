@@ -76,7 +76,11 @@ impl Bench {
     }
 
     fn sealed(&self, epoch: u64, seed: u64) -> Order {
-        let shard = Shard {
+        self.seal(&self.shard(epoch, seed))
+    }
+
+    fn shard(&self, epoch: u64, seed: u64) -> Shard {
+        Shard {
             run: self.machine.run,
             epoch: Epoch(epoch),
             agent: "a".into(),
@@ -87,9 +91,13 @@ impl Bench {
             scenarios: Vec::new(),
             first_vu: 0,
             ready_for: Vec::new(),
+            orphan_timeout: None,
             trace: None,
-        };
-        let bytes = serde_json::to_vec(&shard).unwrap();
+        }
+    }
+
+    fn seal(&self, shard: &Shard) -> Order {
+        let bytes = serde_json::to_vec(shard).unwrap();
         let seal = self.identity.key.seal(&bytes);
         Order::Prepare { sealed_shard: bytes.into(), seal: seal.into() }
     }
@@ -511,6 +519,20 @@ fn a_shard_that_waited_through_a_pause_of_the_process_is_started_by_a_new_stream
     assert_eq!(bench.order(start()), ["close"], "it may be from before its leader gave the agent up");
     bench.open(1, 0);
     assert_eq!(bench.order(start()), ["start 1008"]);
+}
+
+#[test]
+fn the_lesser_of_the_orders_orphan_timeout_and_the_agents_own_holds() {
+    for (ordered_ms, held_s) in [(2_000, 2), (60_000, 30), (10, 1)] {
+        let mut bench = Bench::new();
+        bench.open(1, 0);
+        let shard = Shard { orphan_timeout: Some(Micros::from_millis(ordered_ms)), ..bench.shard(1, 1) };
+        bench.order(bench.seal(&shard));
+        bench.event(Event::Compiled { attempt: 1, result: Ok(1) });
+        bench.order(Order::StartAt { monotonic_ns: 0 });
+        assert!(bench.tick(held_s - 1, true).is_empty(), "{ordered_ms} ms were ordered");
+        assert_eq!(bench.tick(1, true), ["close", "stop 0s"], "{ordered_ms} ms were ordered");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A follower looks each 250 ms, so that a leader that died is followed within its lease of 2 s and that. A leader renews each
 //! 500 ms. While etcd does not answer, standings stay as they are: a leader whose lease has ended meanwhile finds that out
-//! when etcd is back, and puts the key again unless another one was quicker.
+//! when etcd is back, and puts the key again unless another one was quicker. A candidate that saw a leader of another store only looks from then on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,7 +146,7 @@ impl Campaigner {
             let leader = serde_json::from_slice::<Candidate>(entry.value()).ok();
             match leader.filter(|leader| entry.lease() != 0 && leader.id != self.candidate.id) {
                 Some(leader) => {
-                    self.stand(Standing::Follows(leader));
+                    self.follow(leader);
                     return Ok(None);
                 }
                 None => {
@@ -154,6 +154,9 @@ impl Campaigner {
                         Compare::mod_revision(self.key.as_str(), CompareOp::Equal, entry.mod_revision());
                 }
             }
+        }
+        if matches!(&*self.standing.borrow(), Standing::Barred(_)) {
+            return Ok(None);
         }
         let lease = within(CALL_LIMIT, client.lease_grant(LEASE_SECONDS, None)).await?.id();
         let value = serde_json::to_vec(&self.candidate)
@@ -197,6 +200,11 @@ impl Campaigner {
     async fn is_under(&self, client: &mut Client, lease: i64) -> Result<bool, CallError> {
         let is_ours = Compare::lease(self.key.as_str(), CompareOp::Equal, lease);
         Ok(within(CALL_LIMIT, client.txn(Txn::new().when([is_ours]))).await?.succeeded())
+    }
+
+    fn follow(&self, leader: Candidate) {
+        let is_barred = self.candidate.is_of_another_store(&leader);
+        self.stand(if is_barred { Standing::Barred(leader) } else { Standing::Follows(leader) });
     }
 
     fn stand(&self, standing: Standing) {

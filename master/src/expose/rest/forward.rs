@@ -211,6 +211,10 @@ fn no_leader(leader: &Leader) -> Refusal {
         Leader::Hidden => {
             "another master leads, but does not say where it is reached; ask that one, or give it --advertise-url".to_owned()
         }
+        Leader::OfAnotherStore(other) => format!(
+            "a master with another store leads under this etcd and prefix{}; ask that one, or give this one the same --store or another --prefix, and start it again",
+            other.rest.as_ref().map_or_else(String::new, |rest| format!(", at {rest}"))
+        ),
         Leader::Here | Leader::At(_) => {
             "the leader has just changed, and this master is not it; try again in a moment".to_owned()
         }

@@ -44,7 +44,8 @@ pub(super) async fn health(State(state): State<RestState>, headers: HeaderMap) -
     let (role, leader) = match state.office.leader() {
         Leader::Here => ("leader", None),
         Leader::At(leader) => ("standby", Some(leader)),
-        Leader::Hidden | Leader::Nobody => ("standby", None),
+        // One of another store is no leader of this master.
+        Leader::Hidden | Leader::Nobody | Leader::OfAnotherStore(_) => ("standby", None),
     };
     Json(Health {
         status: "ok",
@@ -99,7 +100,7 @@ pub(super) async fn metrics(State(state): State<RestState>) -> Response {
             (prometheus::text(&totals, &agents, store), own_metrics::families(&own, Some(&led)))
         }
         // What the leader says is not said twice.
-        Leader::At(_) | Leader::Hidden | Leader::Nobody => {
+        Leader::At(_) | Leader::Hidden | Leader::Nobody | Leader::OfAnotherStore(_) => {
             (prometheus::standby_text(store), own_metrics::families(&own, None))
         }
     };

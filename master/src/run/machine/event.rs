@@ -9,7 +9,9 @@ use volcanion_common::registry::Member;
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::session::{Change, Report, Welcome};
 use volcanion_common::shard::ShardTrace;
+use volcanion_common::units::Micros;
 use volcanion_common::validate::ValidPlan;
+use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{RunStatus, StopReason};
 
 use super::action::PeerMove;
@@ -42,6 +44,8 @@ pub struct NewRun {
     pub key: ClusterKey,
     /// Seeds whatever is drawn by chance.
     pub seed: u64,
+    /// How long its agents may load without any master; absent: as long as each was told itself.
+    pub orphan_timeout: Option<Micros>,
     /// What its agents are told of its place in a trace.
     pub trace: Option<ShardTrace>,
 }
@@ -69,6 +73,8 @@ pub struct TakenUp {
     pub moves: Vec<PeerMove>,
     /// Everybody who joined since, in the order of their joining.
     pub joined: Vec<Member>,
+    /// What its masters had to say, as of the newest stored part.
+    pub warnings: Vec<WarningView>,
 }
 
 /// What happened.

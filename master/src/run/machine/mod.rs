@@ -65,6 +65,8 @@ use saving::Saving;
 const PREPARE_WITHIN_NS: u64 = seconds(30);
 /// How long, after the end of all grace, the last deltas are awaited.
 const LAST_DELTAS_WITHIN: Micros = Micros::from_secs(10);
+/// The most warnings of the master's own that a run has; further ones are not said.
+const WARNINGS_MAX: usize = 1_000;
 /// How long requests in flight may go on after a stop.
 const STOP_GRACEFUL_MAX: Micros = Micros::from_secs(1);
 
@@ -78,6 +80,7 @@ pub struct RunMachine {
     epoch: Epoch,
     key: ClusterKey,
     seed: u64,
+    orphan_timeout: Option<Micros>,
     trace: Option<ShardTrace>,
     /// As split: for `per_agent` multiplied.
     plan: Plan,
@@ -101,6 +104,8 @@ pub struct RunMachine {
     moving: Moving,
     joining: Joining,
     warnings: Vec<WarningView>,
+    /// Some of them are in no part yet.
+    has_unsaid: bool,
     next_stream: u64,
     /// Intervals are not closed before this time: after a take-over the agents first get a chance to be heard.
     hold_until_ns: u64,
@@ -221,6 +226,7 @@ impl RunMachine {
             epoch: run.epoch,
             key: run.key,
             seed: run.seed,
+            orphan_timeout: run.orphan_timeout,
             trace: run.trace,
             closed_steps,
             by_name: peers.iter().enumerate().map(|(i, peer)| (peer.id().clone(), i)).collect(),
@@ -237,6 +243,7 @@ impl RunMachine {
             adjusting: Adjusting::new(run.plan),
             moving: Moving::default(),
             warnings: Vec::new(),
+            has_unsaid: false,
             next_stream: 1,
             hold_until_ns: 0,
             now,
@@ -352,7 +359,7 @@ impl RunMachine {
         let agent = agent.map(|i| self.peers[i].id().to_string());
         let is_known =
             self.warnings.iter().any(|w| w.code == code && w.agent == agent && w.message == message);
-        if !is_known {
+        if !is_known && self.warnings.len() < WARNINGS_MAX {
             let warning = WarningView {
                 code: code.to_owned(),
                 since_ms: self.run_now().as_millis_f64(),
@@ -360,6 +367,7 @@ impl RunMachine {
                 message,
             };
             self.warnings.push(warning.clone());
+            self.has_unsaid = true;
             self.out.push(Action::Warn(warning));
         }
     }

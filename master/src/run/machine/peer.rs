@@ -3,13 +3,13 @@
 use volcanion_common::ids::{AgentId, Seq};
 use volcanion_common::plan::Plan;
 use volcanion_common::registry::Member;
-use volcanion_common::series::Distribution;
 use volcanion_common::shard::ScenarioShare;
 
 use super::joins::Joiner;
 use super::link::Link;
 use crate::merge::AgentState;
 use crate::merge::inbox::Inbox;
+use crate::merge::lag::AgentLag;
 use crate::merge::planned::Planned;
 
 /// One agent's part.
@@ -45,7 +45,7 @@ pub(super) struct Peer {
     /// The newest change of level that it has taken.
     pub adjusted: u64,
     /// Of all its scenarios.
-    pub lag: Distribution,
+    pub lag: AgentLag,
 }
 
 /// An agent's monotonic clock against ours.
@@ -85,7 +85,7 @@ impl Peer {
             state: AgentState::new(member.id.clone(), member.incarnation, plan.scenarios.len()),
             durable: Seq(0),
             adjusted: 0,
-            lag: Distribution::default(),
+            lag: AgentLag::default(),
         }
     }
 

@@ -135,6 +135,7 @@ impl RunMachine {
             scenarios: peer.shares.clone(),
             first_vu: peer.joiner.as_ref().map_or(0, |joiner| joiner.first_vu),
             ready_for: peer.joiner.as_ref().map_or_else(Vec::new, |joiner| joiner.ready_for.clone()),
+            orphan_timeout: self.orphan_timeout,
             trace: self.trace,
         };
         match serde_json::to_vec(&shard) {

@@ -16,6 +16,7 @@ use super::{Action, LAST_DELTAS_WITHIN, Phase, RunMachine};
 use crate::merge::complete::LATE;
 use crate::merge::document::{self, Figures};
 use crate::merge::inbox::Taken;
+use crate::merge::lag::AgentLag;
 
 /// A delta that ends later than this after all grace is not believed.
 const BEYOND_THE_END: Micros = Micros::from_secs(3_600);
@@ -49,12 +50,15 @@ impl RunMachine {
         if self.peers[i].is_over() {
             return;
         }
+        let is_lag_due = AgentLag::is_due(seq, i, self.peers.len());
         let peer = &mut self.peers[i];
         peer.state.add(seq, &mut delta, &self.closed_steps);
-        for scenario in delta.scenarios.values() {
-            peer.lag.add(&scenario.schedule_lag);
+        peer.lag.add(&delta);
+        if is_lag_due {
+            peer.state.lag = peer.lag.to_bytes();
         }
         self.collector.add(i, delta, &peer.state);
+        peer.state.lag = Vec::new();
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Delta, String> {
@@ -156,7 +160,13 @@ impl RunMachine {
         }
     }
 
-    pub(super) fn take_parts(&mut self, parts: Vec<Arc<crate::merge::Part>>) {
+    pub(super) fn take_parts(&mut self, mut parts: Vec<Arc<crate::merge::Part>>) {
+        if self.has_unsaid
+            && let Some(last) = parts.last_mut()
+        {
+            self.has_unsaid = false;
+            Arc::make_mut(last).warnings = Some(self.warnings.clone());
+        }
         parts.iter().for_each(|part| self.judge.add(&part.delta));
         self.commits.extend(parts);
     }
@@ -236,7 +246,7 @@ impl RunMachine {
             unix_ms: self.now.unix_ms,
             total: self.collector.total(),
             current_rps: self.collector.current_rps(),
-            agents: self.peers.iter().map(|peer| (&peer.state, &peer.lag)).collect(),
+            agents: self.peers.iter().map(|peer| (&peer.state, peer.lag.all())).collect(),
             warnings: &self.warnings,
             thresholds,
             start_skew_ms: self.start_skew_ms(),

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::merge::complete::Collector;
 use crate::merge::inbox::Inbox;
+use crate::merge::lag::AgentLag;
 
 /// How long the agents of a run that is given up are looked for.
 const RELEASE_WITHIN_NS: u64 = seconds(3);
@@ -21,6 +22,7 @@ impl RunMachine {
     pub fn resume(taken: TakenUp, now: Now) -> (Self, Vec<Action>) {
         let mut machine = Self::of(taken.run, now);
         machine.status = taken.status;
+        machine.warnings = taken.warnings;
         machine.judge.begin_at(taken.total.to);
         machine.collector =
             Collector::resume(machine.plan.interval, machine.peers.len(), taken.total, taken.next_part);
@@ -30,7 +32,9 @@ impl RunMachine {
             let peer = &mut machine.peers[i];
             peer.durable = state.seq;
             peer.inbox = Inbox::after(state.seq);
+            peer.lag = AgentLag::from_bytes(&state.lag);
             peer.state = state;
+            peer.state.lag = Vec::new();
             peer.state.scenarios.resize_with(machine.plan.scenarios.len(), Default::default);
         }
         machine.resume_changes(taken.changes);

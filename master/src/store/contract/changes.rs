@@ -40,6 +40,7 @@ pub(super) async fn changes_of_level_are_kept(place: &dyn Place) {
         message: None,
         ended_at: now(),
         metrics: Arc::new(Metrics::default()),
+        last_event: 2,
     };
     store.end_run(next, run.id(), &end).await.unwrap();
     let ended = store.change_run(next, run.id(), &change(3, 4_000, Level::Vus(1)), &[]).await;

@@ -29,3 +29,12 @@ pub(super) async fn an_older_epoch_writes_nothing(place: &dyn Place) {
     new.commit(new_epoch, run.id(), &part(2, 1, 2, 7, 2)).await.unwrap();
     assert_eq!(new.total(run.id()).await.unwrap().requests(), 17);
 }
+
+pub(super) async fn every_store_has_a_name_of_its_own(place: &dyn Place, other: &dyn Place) {
+    let store = place.open().await;
+    let (one, same) = tokio::join!(store.id(), store.id());
+    let name = one.unwrap();
+    assert_eq!(same.unwrap(), name);
+    assert_eq!(place.open().await.id().await.unwrap(), name, "a master that comes back knows it again");
+    assert_ne!(other.open().await.id().await.unwrap(), name);
+}

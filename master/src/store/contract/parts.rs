@@ -1,6 +1,8 @@
 //! Parts and histories.
 
 use super::*;
+use volcanion_common::view::metrics::WarningView;
+
 use crate::merge::AgentState;
 
 pub(super) async fn parts_and_marks_are_one(place: &dyn Place) {
@@ -23,6 +25,26 @@ pub(super) async fn parts_and_marks_are_one(place: &dyn Place) {
     assert_eq!(store.total(run.id()).await.unwrap().requests(), 30);
     let unknown = store.commit(epoch, RunId::new(), &part(1, 0, 1, 1, 1)).await;
     assert!(matches!(unknown, Err(StoreError::NotGoing(_))));
+}
+
+pub(super) async fn warnings_and_lags_stand_until_there_are_newer_ones(place: &dyn Place) {
+    let store = place.open().await;
+    let epoch = store.raise_epoch().await.unwrap();
+    let run = record();
+    store.insert_run(epoch, &run, None).await.unwrap();
+    let warning = |code: &str| WarningView { code: code.to_owned(), ..WarningView::default() };
+    let commit = async |number: u64, warnings: Option<Vec<WarningView>>, lag: &[u8]| {
+        let agents = vec![AgentState { lag: lag.to_vec(), ..agent_state(number) }];
+        let part = Part { agents, warnings, ..part(number, number - 1, number, 1, number) };
+        store.commit(epoch, run.id(), &part).await.unwrap();
+        store.run_record(run.id()).await.unwrap().unwrap()
+    };
+    commit(1, Some(vec![warning("one")]), &[]).await;
+    commit(2, None, &[1, 2]).await;
+    let kept = commit(3, None, &[]).await;
+    assert_eq!((kept.warnings, &kept.agents[0].lag[..]), (vec![warning("one")], &[1, 2][..]));
+    let kept = commit(4, Some(vec![warning("one"), warning("two")]), &[3]).await;
+    assert_eq!((kept.warnings.len(), &kept.agents[0].lag[..]), (2, &[3][..]));
 }
 
 pub(super) async fn histories_read_exactly(place: &dyn Place) {

@@ -1,5 +1,7 @@
 //! Forgetting.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 pub(super) async fn old_runs_are_forgotten_bit_by_bit(place: &dyn Place) {
@@ -67,6 +69,57 @@ pub(super) async fn old_runs_are_forgotten_bit_by_bit(place: &dyn Place) {
     forget_all(&*store, next, &Keep::default(), now()).await;
     assert!(store.idempotency_key("used").await.unwrap().is_none(), "the sample's run was made in 2024");
     assert!(store.run(late.id()).await.unwrap().is_some());
+}
+
+/// Two runs of so many parts each are forgotten.
+const PARTS: u64 = 1_000;
+/// Commits that are timed.
+const COMMITS: u64 = 60;
+
+pub(super) async fn forgetting_thousands_of_parts_holds_up_no_commit(place: &dyn Place) {
+    let store = place.open().await;
+    let epoch = store.raise_epoch().await.unwrap();
+    for _ in 0..2 {
+        let run = record();
+        store.insert_run(epoch, &run, None).await.unwrap();
+        for number in 1..=PARTS {
+            store.commit(epoch, run.id(), &part(number, number - 1, number, 1, number)).await.unwrap();
+        }
+        store.end_run(epoch, run.id(), &end()).await.unwrap();
+    }
+    let going = record();
+    store.insert_run(epoch, &going, None).await.unwrap();
+    let timed = async |first: u64| {
+        let mut took = Vec::new();
+        for number in first..first + COMMITS {
+            let began = Instant::now();
+            store.commit(epoch, going.id(), &part(number, number - 1, number, 1, number)).await.unwrap();
+            took.push(began.elapsed());
+        }
+        took.sort_unstable();
+        took
+    };
+    let alone = timed(1).await;
+    let none = Keep { runs: Some(0), age: None };
+    let forgetting = async {
+        let mut steps = 0;
+        while store.forget_runs(epoch, &none, now()).await.unwrap() {
+            steps += 1;
+            tokio::task::yield_now().await;
+        }
+        steps
+    };
+    let (steps, beside) = tokio::join!(forgetting, timed(1 + COMMITS));
+    let (median, worst) = (beside[beside.len() / 2], beside[beside.len() - 1]);
+    println!(
+        "a commit takes {:?}, beside the forgetting {median:?} and {worst:?} at most",
+        alone[alone.len() / 2]
+    );
+    // Whatever waits for a step waits for a few parts, never for a run.
+    assert!(steps > 2 * PARTS / 20, "{steps} steps for {} parts", 2 * PARTS);
+    assert!(median <= 10 * alone[alone.len() / 2] + Duration::from_millis(50), "{median:?} beside {alone:?}");
+    assert!(worst < Duration::from_secs(2), "{worst:?}");
+    assert_eq!(store.total(going.id()).await.unwrap().requests(), 2 * COMMITS);
 }
 
 async fn forget_all(store: &dyn Store, epoch: Epoch, keep: &Keep, now: Timestamp) {

@@ -85,6 +85,7 @@ pub(super) async fn an_ended_run_never_changes(place: &dyn Place) {
     let run = record();
     store.insert_run(epoch, &run, None).await.unwrap();
     assert_eq!(store.metrics(run.id()).await.unwrap(), None);
+    assert_eq!(store.last_event(run.id()).await.unwrap(), None);
     let end = end();
     store.end_run(epoch, run.id(), &end).await.unwrap();
     store.end_run(epoch, run.id(), &end).await.unwrap();
@@ -105,6 +106,7 @@ pub(super) async fn an_ended_run_never_changes(place: &dyn Place) {
     assert_eq!((view.status, view.stop_reason), (RunStatus::Completed, Some(StopReason::Completed)));
     assert_eq!(view.ended_at, Some(end.ended_at.to_string()));
     assert_eq!(store.metrics(run.id()).await.unwrap().as_ref(), Some(&*end.metrics));
+    assert_eq!(store.last_event(run.id()).await.unwrap(), Some(end.last_event));
     assert!(store.unended_runs().await.unwrap().is_empty());
     assert_eq!(store.total(run.id()).await.unwrap(), Delta::default());
 }

@@ -68,6 +68,15 @@ impl TableStore {
         Ok(Epoch(row.get::<i64>("epoch")? as u64))
     }
 
+    async fn find_id(&self) -> Result<String, StoreError> {
+        // Of masters that ask at once one makes it.
+        let made = Query::new("UPDATE office SET store_id = $1 WHERE one = 1 AND store_id IS NULL");
+        self.pool.run(made.bind(Uuid::new_v4().to_string())).await?;
+        let row = self.pool.one(Query::new("SELECT store_id FROM office WHERE one = 1")).await?;
+        let row = row.ok_or_else(|| StoreError::Unreadable("the office has no row".to_owned()))?;
+        Ok(row.get("store_id")?)
+    }
+
     async fn try_probe(&self, bytes: usize) -> Result<(), StoreError> {
         self.pool
             .run(
@@ -92,6 +101,10 @@ impl Store for TableStore {
 
     async fn epoch(&self) -> Result<Epoch, StoreError> {
         self.read("epoch", self.epoch_after("SELECT epoch FROM office WHERE one = 1")).await
+    }
+
+    async fn id(&self) -> Result<String, StoreError> {
+        self.health.wrote(0, self.pool.again(|| self.find_id()).await)
     }
 
     async fn insert_plan(&self, plan: &StoredPlan) -> Result<(), StoreError> {
@@ -184,6 +197,10 @@ impl Store for TableStore {
 
     async fn metrics(&self, id: RunId) -> Result<Option<Metrics>, StoreError> {
         self.read("metrics", runs::metrics(&self.pool, id)).await
+    }
+
+    async fn last_event(&self, id: RunId) -> Result<Option<u64>, StoreError> {
+        self.health.read(runs::last_event(&self.pool, id).await)
     }
 
     async fn history(

@@ -7,7 +7,7 @@ use volcanion_common::units::RunTime;
 use super::super::records::PartAt;
 use super::super::sql::{Pool, Query};
 use super::super::{StoreError, rows};
-use super::{agents, micros};
+use super::{agents, micros, text};
 use crate::merge::Part;
 
 /// Parts of a history that are read at once: of one step some tens of kilobytes each.
@@ -43,6 +43,10 @@ pub(super) async fn commit(
     let is_new = transaction.run(query).await? == 1;
     if is_new {
         agents::put(&mut transaction, run, &part.agents).await?;
+    }
+    if let Some(warnings) = part.warnings.as_deref().filter(|_| is_new) {
+        let query = Query::new("UPDATE runs SET warnings = $1 WHERE id = $2");
+        transaction.run(query.bind(text(warnings)?).bind(run.to_string())).await?;
     }
     if let Some(total) = total.filter(|_| is_new) {
         let query = Query::new(

@@ -131,14 +131,15 @@ pub(super) async fn join(
 
 pub(super) async fn end(pool: &Pool, epoch: Epoch, run: RunId, end: &RunEnd) -> Result<(), StoreError> {
     let query = Query::new(
-        "UPDATE runs SET status = $1, stop_reason = $2, message = $3, ended_us = $4, metrics = $5 \
-         WHERE id = $6 AND (ended_us IS NULL OR (ended_us = $4 AND status = $1))",
+        "UPDATE runs SET status = $1, stop_reason = $2, message = $3, ended_us = $4, metrics = $5, last_event = $6, \
+         warnings = NULL WHERE id = $7 AND (ended_us IS NULL OR (ended_us = $4 AND status = $1))",
     )
     .bind(end.status.name())
     .bind(rows::reason_name(end.reason))
     .bind(end.message.as_deref())
     .bind(end.ended_at.as_microsecond())
     .bind(text(&*end.metrics)?)
+    .bind(end.last_event as i64)
     .bind(run.to_string());
     change(pool, epoch, run, query).await
 }
@@ -182,7 +183,7 @@ pub(super) async fn page(pool: &Pool, filter: &RunFilter) -> Result<Page<RunView
 pub(super) async fn record(pool: &Pool, id: RunId) -> Result<Option<RunRecord>, StoreError> {
     let query = Query::new(
         "SELECT id, plan_id, plan_name, status, stop_reason, message, created_us, started_us, ended_us, \
-         planned_ms, levels, plan, seed, members, next_part FROM runs WHERE id = $1 AND NOT is_forgotten",
+         planned_ms, levels, plan, seed, members, next_part, warnings FROM runs WHERE id = $1 AND NOT is_forgotten",
     );
     let Some(row) = pool.one(query.bind(id.to_string())).await? else { return Ok(None) };
     let takers: Vec<Taker> = rows::json(&row, "members")?;
@@ -200,6 +201,10 @@ pub(super) async fn record(pool: &Pool, id: RunId) -> Result<Option<RunRecord>, 
         changes: levels::changes(pool, id).await?,
         moves: moves::all(pool, id).await?,
         joined: members(joined),
+        warnings: match row.get::<Option<&str>>("warnings")? {
+            Some(_) => rows::json(&row, "warnings")?,
+            None => Vec::new(),
+        },
     }))
 }
 
@@ -213,6 +218,12 @@ pub(super) async fn metrics(pool: &Pool, id: RunId) -> Result<Option<Metrics>, S
         Query::new("SELECT metrics FROM runs WHERE id = $1 AND metrics IS NOT NULL AND NOT is_forgotten");
     let row = pool.one(query.bind(id.to_string())).await?;
     row.as_ref().map(|row| rows::json(row, "metrics")).transpose()
+}
+
+pub(super) async fn last_event(pool: &Pool, id: RunId) -> Result<Option<u64>, StoreError> {
+    let query = Query::new("SELECT last_event FROM runs WHERE id = $1 AND NOT is_forgotten");
+    let Some(row) = pool.one(query.bind(id.to_string())).await? else { return Ok(None) };
+    Ok(row.get::<Option<i64>>("last_event")?.map(|id| id as u64))
 }
 
 /// One who takes part, as it is kept.

@@ -25,6 +25,7 @@ impl Bench {
             scenarios: vec![ScenarioShare { lanes: 8, owned: owned.to_vec() }; 2],
             first_vu: 0,
             ready_for: Vec::new(),
+            orphan_timeout: None,
             trace: None,
         };
         let bytes = serde_json::to_vec(&shard).unwrap();

@@ -24,12 +24,13 @@ async fn registry(etcd: &Etcd, prefix: &str) -> EtcdRegistry {
 #[tokio::test]
 async fn it_keeps_the_contract() {
     let etcd = Etcd::start().await;
-    let (one, two, three, four, five) = (
+    let (one, two, three, four, five, six) = (
         registry(&etcd, "/1").await,
         registry(&etcd, "/2").await,
         registry(&etcd, "/3").await,
         registry(&etcd, "/4/").await,
         registry(&etcd, "/5").await,
+        registry(&etcd, "/6").await,
     );
     tokio::join!(
         contract::join_update_and_leave(&one),
@@ -37,6 +38,7 @@ async fn it_keeps_the_contract() {
         contract::a_member_that_dies_vanishes(&three),
         contract::a_name_is_taken_while_its_owner_lives(&four),
         contract::one_leads_and_the_next_follows(&five),
+        contract::a_candidate_of_another_store_does_not_lead(&six),
     );
 }
 

@@ -15,6 +15,8 @@ use volcanion_common::view::{Metrics, RunStatus, RunView};
 use super::{Answer, Api, request};
 use crate::run::live::Live;
 use crate::run::tests::{any_plan, any_view};
+use crate::store::RunEnd;
+use crate::store::samples::{end as stored_end, record};
 
 /// A run with the events state, snapshot, warning, snapshot; ids 1 to 4.
 fn going(api: &Api) -> (Arc<Live>, RunView) {
@@ -92,6 +94,24 @@ async fn a_client_that_comes_back_misses_nothing_and_repeats_nothing() {
         "after the end a browser is told not to come back"
     );
     assert_eq!(read(&events_after(&api, &view, "nonsense").await).len(), 5, "an id that is none begins anew");
+}
+
+#[tokio::test]
+async fn a_run_that_ended_long_ago_is_not_heard_to_end_twice() {
+    let api = Api::new().await;
+    let (store, run) = (&api.runs.shared.store, record());
+    let epoch = store.epoch().await.unwrap();
+    store.insert_run(epoch, &run, None).await.unwrap();
+    store.end_run(epoch, run.id(), &RunEnd { last_event: 2_000_000_007, ..stored_end() }).await.unwrap();
+    let heard = async |last: &str| events_after(&api, &run.view, last).await;
+    for last in ["2000000007", "2000000008"] {
+        assert_eq!(heard(last).await.status, 204, "{last}");
+    }
+    let both = [("state", 2_000_000_006), ("end", 2_000_000_007)];
+    assert_eq!(names(&read(&heard("2000000006").await)), both[1..]);
+    for last in ["2000000005", "900", ""] {
+        assert_eq!(names(&read(&heard(last).await)), both, "after {last}");
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use volcanion_common::session::{
 use volcanion_common::shard::ScenarioShare;
 use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::validate::ValidPlan;
+use volcanion_common::view::metrics::WarningView;
 use volcanion_common::view::{RunStatus, StopReason};
 
 use super::{Action, Ending, Event, NewRun, NotAdjusted, Now, Part, PeerMove, RunMachine, Save, TakenUp};
@@ -82,6 +83,7 @@ fn new_run(plan: Arc<ValidPlan>, agents: &[&str]) -> NewRun {
         members: agents.iter().enumerate().map(|(i, name)| member(name, 100 + i as u64)).collect(),
         key: ClusterKey::new("a key of the tests").unwrap(),
         seed: 5,
+        orphan_timeout: None,
         trace: None,
     }
 }
@@ -117,6 +119,7 @@ struct Stored {
     changes: BTreeMap<u64, Change>,
     moves: BTreeMap<u64, PeerMove>,
     joined: Vec<Member>,
+    warnings: Vec<WarningView>,
     ending: Option<Ending>,
 }
 
@@ -200,6 +203,7 @@ impl Bench {
             changes: stored.changes.values().copied().collect(),
             moves: stored.moves.values().cloned().collect(),
             joined: stored.joined.clone(),
+            warnings: stored.warnings.clone(),
         };
         let (machine, actions) = RunMachine::resume(taken, now);
         Self::with(machine, actions, run, now, stored)
@@ -319,6 +323,9 @@ impl Bench {
         for state in &part.agents {
             let before = self.stored.agents.insert(state.agent.clone(), state.clone());
             assert!(before.is_none_or(|before| before.seq <= state.seq), "marks never move down");
+        }
+        if let Some(warnings) = &part.warnings {
+            self.stored.warnings.clone_from(warnings);
         }
         self.stored.parts.push(part);
     }

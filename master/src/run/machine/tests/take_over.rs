@@ -183,3 +183,31 @@ fn a_take_over_does_not_break_a_rate_that_is_kept() {
     }
     assert_eq!(b.machine.status(), RunStatus::Stopping);
 }
+
+#[test]
+fn what_was_said_of_the_run_and_how_late_its_agents_were_outlives_the_master() {
+    let late = |from_ms: u64, us: u64| {
+        let mut delta = delta(from_ms, from_ms + 1_000, 5);
+        let scenario = delta.scenarios.get_mut(&0).unwrap();
+        (0..100).for_each(|_| scenario.schedule_lag.record(Micros(us)));
+        delta
+    };
+    let mut old = Bench::running(open_plan(10, 60, json!({})), &["a", "b"]);
+    old.at_ms(500);
+    old.report("a", Report::Draining);
+    old.at_ms(1_010);
+    old.delta("a", 1, &late(0, 700));
+    old.delta("b", 1, &late(0, 20));
+    let b = old.taken_over(500).taken_over(500);
+    let shown = b.seen.iter().find_map(|action| match action {
+        Action::Publish { metrics, .. } => Some(Arc::clone(metrics)),
+        _ => None,
+    });
+    let shown = shown.unwrap();
+    let said: Vec<_> =
+        shown.warnings.iter().map(|w| (w.code.as_str(), w.agent.as_deref(), w.since_ms)).collect();
+    assert_eq!(said, [("draining", Some("a"), 500.0)]);
+    let lags: Vec<f64> = shown.agents.iter().map(|agent| agent.schedule_lag_p99_ms).collect();
+    assert_eq!(lags, [0.7, 0.02]);
+    assert!(!b.seen.iter().any(|action| matches!(action, Action::Warn(_))), "it is not said twice");
+}
