@@ -43,9 +43,9 @@ pub(crate) struct World {
     pub(crate) agents: Agents,
     pub(crate) dialer: Dialer,
     pub(crate) config: Arc<Config>,
-    pub(crate) tracer: Tracer,
     /// Where durable intervals go besides; `None`: nowhere.
     pub(crate) outgoing: Option<Arc<Outgoing>>,
+    pub(crate) tracer: Tracer,
     /// Cancelled when this master is to end.
     pub(crate) stop: CancellationToken,
 }
@@ -117,8 +117,7 @@ impl Campaigner {
         candidate: Candidate,
     ) -> Result<(Self, Office), StartError> {
         let candidacy = registry.campaign(candidate.clone()).await?;
-        let World { store, agents, dialer, config, outgoing, stop, .. } = world.clone();
-        let standby = Runs::standing_by(store, agents, dialer, config, outgoing, stop);
+        let standby = Runs::standing_by(world.clone());
         let tenure = watch::Sender::new(Tenure { runs: standby.clone(), leader: Leader::Nobody });
         let office = Office { tenure: tenure.subscribe() };
         let standing = candidacy.standing();
@@ -269,10 +268,9 @@ impl Campaigner {
 
     /// Raises the epoch and takes up what the last master left. Reads of the new term are answered while it does.
     async fn take_office(&mut self) -> Result<(), StoreError> {
-        let World { store, agents, dialer, config, tracer, outgoing, stop } = self.world.clone();
-        let epoch = store.raise_epoch().await?;
+        let epoch = self.world.store.raise_epoch().await?;
         tracing::info!(epoch = epoch.0, "this master leads");
-        let term = Runs::new(store, agents, dialer, config, tracer, outgoing, epoch, stop);
+        let term = Runs::new(self.world.clone(), epoch);
         self.tenure.send_replace(Tenure { runs: term.clone(), leader: Leader::Here });
         self.term = Some(term.clone());
         let taken = take_over::take_over(&term).await;

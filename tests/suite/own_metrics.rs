@@ -58,9 +58,12 @@ fn documented() -> Metrics {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_in_the_table_with_its_labels_and_the_table_has_no_other() {
-    // Nobody listens there: a receiver that is away is no matter to a run.
+    // Nobody listens there: a receiver or a collector that is away is no matter to a run.
     let nowhere = format!("http://127.0.0.1:{}/api/v1/write", free_port());
-    let cluster = Cluster::start_with_master(1, &["--remote-write", &nowhere]).await;
+    let collector = format!("http://127.0.0.1:{}", free_port());
+    let master_flags = ["--remote-write", &nowhere, "--otlp-endpoint", &collector];
+    let agent_flags = ["--cores", "1", "--otlp-endpoint", &collector];
+    let cluster = Cluster::start_given(1, &master_flags, &agent_flags, &[]).await;
     let plan = json!({
         "name": "seen", "target": cluster.target.url,
         "scenarios": { "s": { "executor": "constant-arrival-rate", "rate": "100/s", "duration": "2s", "max_vus": 20, "steps": [{ "get": "/" }] } },

@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::fleet::Agents;
 use crate::fleet::choose::Reservation;
 use crate::fleet::dial::Dialer;
+use crate::leader::World;
 pub use crate::store::{Page, PlanPage, RunFilter, StoredPlan};
 use crate::store::{RunRecord, Store};
 
@@ -60,10 +61,10 @@ pub(crate) struct Shared {
     pub(crate) dialer: Dialer,
     pub(crate) config: Arc<Config>,
     pub(crate) epoch: Epoch,
-    /// Takes the spans of its runs.
-    pub(crate) tracer: Tracer,
     /// Where durable intervals go besides; `None`: nowhere.
     pub(crate) outgoing: Option<Arc<Outgoing>>,
+    /// Takes the spans of its runs.
+    pub(crate) tracer: Tracer,
     /// Cancelled when this term is over: another master leads, or may. Never to be undone; the next term has a table of its own.
     pub(crate) deposed: CancellationToken,
     /// Cancelled when this master is to end.
@@ -131,16 +132,8 @@ impl Shared {
 }
 
 impl Runs {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        agents: Agents,
-        dialer: Dialer,
-        config: Arc<Config>,
-        tracer: Tracer,
-        outgoing: Option<Arc<Outgoing>>,
-        epoch: Epoch,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(world: World, epoch: Epoch) -> Self {
+        let World { store, agents, dialer, config, outgoing, tracer, stop } = world;
         Self {
             shared: Arc::new(Shared {
                 store,
@@ -148,8 +141,8 @@ impl Runs {
                 dialer,
                 config,
                 epoch,
-                tracer,
                 outgoing,
+                tracer,
                 deposed: CancellationToken::new(),
                 stop,
                 tasks: TaskTracker::new(),
@@ -160,16 +153,9 @@ impl Runs {
     }
 
     /// The table of a master that does not lead: it reads from the store, and changes nothing.
-    pub(crate) fn standing_by(
-        store: Arc<dyn Store>,
-        agents: Agents,
-        dialer: Dialer,
-        config: Arc<Config>,
-        outgoing: Option<Arc<Outgoing>>,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn standing_by(world: World) -> Self {
         // No master ever has this epoch, so the store would take nothing under it either.
-        let runs = Self::new(store, agents, dialer, config, Tracer::off(), outgoing, Epoch(0), stop);
+        let runs = Self::new(World { tracer: Tracer::off(), ..world }, Epoch(0));
         runs.shared.deposed.cancel();
         runs.taken_over();
         runs

@@ -22,6 +22,7 @@ use super::table::{Adjustment, Live, PlanPage, RunEventKind, RunFilter, Runs, Wi
 use crate::config::Config;
 use crate::fleet::Agents;
 use crate::fleet::dial::Dialer;
+use crate::leader::World;
 pub(crate) use crate::store::samples::{any_plan, any_view, document_named};
 use crate::store::{self, StoreUrl};
 
@@ -59,7 +60,9 @@ async fn desk(agents: &[&str]) -> Desk {
     let stop = CancellationToken::new();
     let config = Arc::new(Config::embedded(ClusterKey::random()));
     let agents = Agents::of(fleet.subscribe());
-    let runs = Runs::new(store, agents, Dialer::default(), config, Tracer::off(), None, epoch, stop.clone());
+    let (dialer, tracer) = (Dialer::default(), Tracer::off());
+    let world = World { store, agents, dialer, config, outgoing: None, tracer, stop: stop.clone() };
+    let runs = Runs::new(world, epoch);
     super::take_over::take_over(&runs).await.unwrap();
     Desk { runs, stop, fleet }
 }

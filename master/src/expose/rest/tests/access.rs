@@ -22,7 +22,7 @@ enum Asks {
 }
 
 /// Whom each call needs at least. A call that is not here fails the test.
-const NEEDS: [(&str, Asks); 32] = [
+const NEEDS: [(&str, Asks); 36] = [
     ("GET /health", Asks::Nobody),
     ("GET /livez", Asks::Nobody),
     ("GET /readyz", Asks::Nobody),
@@ -49,6 +49,10 @@ const NEEDS: [(&str, Asks); 32] = [
     ("GET /test-runs/{id}/intervals", Asks::Viewer),
     ("GET /agents", Asks::Viewer),
     ("POST /agents/{id}/drain", Asks::Admin),
+    ("GET /agents/{id}/profile", Asks::Admin),
+    ("GET /agents/{id}/memory", Asks::Admin),
+    ("GET /debug/pprof/profile", Asks::Admin),
+    ("GET /debug/memory", Asks::Admin),
     ("POST /kill", Asks::Operator),
     ("GET /audit-logs", Asks::Admin),
     ("GET /audit-logs/export", Asks::Admin),
@@ -126,6 +130,8 @@ async fn every_route_answers_every_kind_of_key_as_documented() {
             .find(|(known, _)| *known == call)
             .unwrap_or_else(|| panic!("{call} is not in the table"));
         let given = path.replace("{id}", "0198c0de-0000-7000-8000-000000000000");
+        // A profile of no length takes no time.
+        let given = if path.ends_with("/profile") { format!("{given}?seconds=0") } else { given };
         for at in [given.clone(), given.replacen("/api/v1/", "/api/", 1)] {
             for (asks, key) in &keys {
                 let answer = ask(&api, &method, &at, key.as_deref(), &json!({})).await;

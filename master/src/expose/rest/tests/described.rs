@@ -49,6 +49,8 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
         "GET /test-runs/{id}/intervals",
         "GET /agents",
         "POST /agents/{id}/drain",
+        "GET /agents/{id}/profile",
+        "GET /agents/{id}/memory",
         "POST /kill",
         "GET /audit-logs",
         "GET /audit-logs/export",
@@ -56,7 +58,14 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
         "POST /keys",
         "DELETE /keys/{id}",
     ];
-    let root_calls = ["GET /health", "GET /livez", "GET /readyz", "GET /metrics"];
+    let root_calls = [
+        "GET /health",
+        "GET /livez",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /debug/pprof/profile",
+        "GET /debug/memory",
+    ];
     let expected: BTreeSet<String> = api_calls
         .iter()
         .map(|call| call.replacen(" /", " /api/v1/", 1))
@@ -67,6 +76,8 @@ async fn every_call_of_the_contract_is_described_and_served_under_both_prefixes(
     for call in expected.iter().flat_map(|call| [call.clone(), call.replace("/api/v1/", "/api/")]) {
         let (method, path) = call.split_once(' ').unwrap();
         let path = path.replace("{id}", "0198c0de-0000-7000-8000-000000000000");
+        // A profile of no length takes no time.
+        let path = if path.ends_with("/profile") { format!("{path}?seconds=0") } else { path };
         let method: Method = method.parse().unwrap();
         let answer = api.call(request(method, &path).body(Body::empty()).unwrap()).await;
         let is_routed = answer.status != 405 && !answer.text().contains("there is nothing at");

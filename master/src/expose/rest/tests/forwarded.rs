@@ -185,7 +185,7 @@ async fn a_standby_is_ready_while_its_leader_is_and_shows_no_runs_to_prometheus(
         // What is its own each of them shows.
         for own in [
             "volcanion_cpu_seconds_total ",
-            "volcanion_store_call_seconds_count{",
+            "volcanion_store_call_failures_total{",
             "volcanion_rest_requests_total{",
             "volcanion_registry_connected 1\n",
             "volcanion_queue_bound{queue=\"audit\"} 1024\n",
