@@ -145,7 +145,9 @@ async fn who_waits_waits_on_under_the_next_master() {
     let config = Arc::new(Config::embedded(ClusterKey::random()));
     let agents = Agents::of(fleet.subscribe());
     let end = CancellationToken::new();
-    let next = Runs::new(store, agents, Dialer::default(), config, Tracer::off(), None, epoch, end);
+    let (dialer, tracer) = (Dialer::default(), Tracer::off());
+    let world = World { store, agents, dialer, config, outgoing: None, tracer, stop: end };
+    let next = Runs::new(world, epoch);
     take_over::take_over(&next).await.unwrap();
     // The first one had not begun, so it ends; then it is the second one's turn, and not the third one's.
     until(&next, &first, RunStatus::Failed).await;
