@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use volcanion_common::ids::RunId;
@@ -70,7 +72,7 @@ struct Desk {
     store: Arc<dyn Store>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Desk {
@@ -96,7 +98,7 @@ impl Desk {
         let us = Candidate { id: "us".to_owned(), rest: Some("http://us:1".to_owned()), store: None };
         let (campaigner, office) = Campaigner::begin(world, Arc::clone(&hand) as _, us).await.unwrap();
         let task = tokio::spawn(campaigner.stand(Duration::from_secs(5)));
-        Self { hand, office, store, stop, task, _folder: folder }
+        Self { hand, office, store, stop, task, folder: folder }
     }
 
     fn say(&self, standing: Standing) {
@@ -167,6 +169,35 @@ async fn a_leader_that_is_followed_leaves_its_runs_unwritten_and_may_lead_again(
     let last = tokio::time::timeout(LIMIT, events.collect::<Vec<_>>()).await.unwrap().pop().unwrap();
     assert!(matches!(last.kind, RunEventKind::End(_)) && last.id > 2_000_000_000, "{}", last.id);
     assert!(second.run(run).await.unwrap().status.is_ended());
+}
+
+/// What a run cannot be taken up without is missing for a moment only: it is nobody's fault, and no run ends for it.
+#[tokio::test]
+async fn a_store_that_fails_while_a_run_is_taken_up_delays_it_and_ends_nothing() {
+    let desk = Desk::new(Standing::Leads).await;
+    let plan = desk.office.runs().create_plan(document_named("p")).await.unwrap();
+    let run = RunId(desk.office.runs().start_run(plan.id, None).await.unwrap().id);
+    desk.say(another(Some("http://another:1")));
+    desk.until(Leader::At("http://another:1".to_owned())).await;
+
+    let file = SqliteConnectOptions::new().filename(desk.folder.path().join("store.db"));
+    let mut beside = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::query("ALTER TABLE totals RENAME TO away").execute(&mut beside).await.unwrap();
+    desk.say(Standing::Leads);
+    let tried_twice = async {
+        while desk.store.epoch().await.unwrap() < Epoch(3) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, tried_twice).await.expect("it tries again");
+    assert!(!desk.store.run(run).await.unwrap().unwrap().status.is_ended());
+    sqlx::query("ALTER TABLE away RENAME TO totals").execute(&mut beside).await.unwrap();
+
+    let runs = desk.until_ready().await;
+    let events = runs.events(run, None).await.unwrap();
+    tokio::time::timeout(LIMIT, events.collect::<Vec<_>>()).await.expect("it comes to its end");
+    let message = runs.run(run).await.unwrap().message.unwrap();
+    assert!(message.contains("before the load began"), "as of any run that had not begun: {message}");
 }
 
 #[tokio::test]

@@ -12,10 +12,30 @@ use super::origin::{Origin, told};
 use super::table::{MasterError, Runs, plan_of_record};
 use crate::store::{AgentMove, RunRecord, StoreError};
 
+/// Why a run is not taken up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotTakenUp {
+    /// Nobody can go on with it.
+    #[error(transparent)]
+    Plan(#[from] MasterError),
+    /// It may be taken up as soon as the store answers, or is another master's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<NotTakenUp> for MasterError {
+    fn from(error: NotTakenUp) -> Self {
+        match error {
+            NotTakenUp::Plan(error) => error,
+            NotTakenUp::Store(error) => error.into(),
+        }
+    }
+}
+
 /// Takes up every run that has not ended. Their drivers look for the agents; this returns as soon as each has one.
 ///
 /// # Errors
-/// The store does not work.
+/// The store does not work, or not for this master: nothing is ended for that, and whoever takes office next begins anew.
 pub(crate) async fn take_over(runs: &Runs) -> Result<(), StoreError> {
     let shared = &runs.shared;
     let mut queued = Vec::new();
@@ -26,7 +46,7 @@ pub(crate) async fn take_over(runs: &Runs) -> Result<(), StoreError> {
             continue;
         }
         tracing::info!(run_id = %id, status = record.view.status.name(), "taking up a run that another master left");
-        take_up(runs, id, record).await;
+        take_up(runs, id, record).await?;
     }
     // Only once every run that goes has its agents again; ids ascend, so the line is as it was.
     for record in queued {
@@ -41,7 +61,7 @@ pub(crate) async fn take_over(runs: &Runs) -> Result<(), StoreError> {
 }
 
 /// Ends a run that cannot be taken up.
-async fn give_up(runs: &Runs, id: RunId, error: &MasterError) {
+async fn give_up(runs: &Runs, id: RunId, error: &(dyn std::fmt::Display + Sync)) {
     let shared = &runs.shared;
     tracing::error!(run_id = %id, %error, "a run cannot be taken up");
     let message = format!("its master was lost, and it could not be taken up: {error}");
@@ -51,16 +71,20 @@ async fn give_up(runs: &Runs, id: RunId, error: &MasterError) {
     driver::end_without_machine(shared, id, &metrics, StopReason::Lost, message, last_event).await;
 }
 
-async fn take_up(runs: &Runs, id: RunId, record: RunRecord) {
+async fn take_up(runs: &Runs, id: RunId, record: RunRecord) -> Result<(), StoreError> {
     let shared = &runs.shared;
-    match taken_up(runs, id, record.clone()).await {
+    match taken_up(runs, id, record).await {
         Ok((live, taken)) => {
             let members = taken.run.members.iter().chain(&taken.joined).cloned().collect();
             let reservation = shared.agents.reserve_again(members, live.plan().agents.exclusive);
             runs.drive(live, Begin::TakenUp(Box::new(taken)), reservation, Origin::default());
         }
+        Err(NotTakenUp::Store(error @ (StoreError::Unavailable(_) | StoreError::Fenced { .. }))) => {
+            return Err(error);
+        }
         Err(error) => give_up(runs, id, &error).await,
     }
+    Ok(())
 }
 
 /// All that the next master begins with.
@@ -68,7 +92,7 @@ pub(super) async fn taken_up(
     runs: &Runs,
     id: RunId,
     record: RunRecord,
-) -> Result<(Arc<Live>, TakenUp), MasterError> {
+) -> Result<(Arc<Live>, TakenUp), NotTakenUp> {
     let shared = &runs.shared;
     let plan = Arc::new(plan_of_record(&record)?);
     let total = shared.store.total(id).await?;
