@@ -20,7 +20,7 @@ use super::dial::{Backoff, CALL_LIMIT, CallError, Complaint, Dialer, within};
 use crate::registry::{Member, Membership, RegistryError};
 
 /// How long an entry outlives its last renewal, in seconds.
-const LEASE_SECONDS: i64 = 3;
+pub(super) const LEASE_SECONDS: i64 = 3;
 const RENEWAL: Duration = Duration::from_secs(1);
 /// At every so many renewals one looks whether the entry is still there: somebody may have deleted it by hand.
 const RENEWALS_PER_LOOK: u32 = 5;

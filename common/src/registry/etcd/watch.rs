@@ -3,23 +3,29 @@
 //! Whatever ends a watch (a compaction, a lost connection, etcd's own cancelling) leads to a new list, so a missed event
 //! cannot leave a member that is not there. While etcd does not answer, the members last seen stay, marked
 //! as not connected. An entry that cannot be read is left out and logged.
+//!
+//! An entry that goes while it is watched has lost its lease. One that a new list lacks may be lacking because etcd is another one, or was set back to an older
+//! state, and its agent may count on its lease for as long as that lasts: until then the fleet counts as not connected.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, Event, EventType, GetOptions, KeyValue, WatchOptions};
+use etcd_client::{Client, Event, EventType, GetOptions, KeyValue, ResponseHeader, WatchOptions};
 use tokio::sync::watch::{self, Receiver, Sender};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::dial::{Backoff, CALL_LIMIT, CallError, Complaint, Dialer, within};
+use super::lease::LEASE_SECONDS;
 use crate::ids::AgentId;
 use crate::registry::{Fleet, Member, RegistryError};
 
 /// How often one asks whether etcd is there, by a read that needs its quorum.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const LIST_LIMIT: Duration = Duration::from_secs(5);
+/// How long an agent may count on an entry that a new list lacks.
+const DOUBT: Duration = Duration::from_secs(LEASE_SECONDS as u64);
 
 /// Why a watch is over.
 #[derive(Debug)]
@@ -56,13 +62,31 @@ pub(super) struct Watcher {
     fleet: Sender<Fleet>,
     /// The members as they shall be shown next.
     members: BTreeMap<AgentId, Member>,
+    /// Until then nobody is shown as gone.
+    doubt_until: Option<Instant>,
+    /// Which etcd was heard last, and how far it was.
+    seen: Option<Seen>,
     complaint: Complaint,
+}
+
+/// An etcd at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    cluster: u64,
+    revision: i64,
 }
 
 impl Watcher {
     pub(super) fn new(dialer: Arc<Dialer>) -> (Self, Receiver<Fleet>) {
         let (fleet, receiver) = watch::channel(Fleet::default());
-        let watcher = Self { dialer, fleet, members: BTreeMap::new(), complaint: Complaint::default() };
+        let watcher = Self {
+            dialer,
+            fleet,
+            members: BTreeMap::new(),
+            doubt_until: None,
+            seen: None,
+            complaint: Complaint::default(),
+        };
         (watcher, receiver)
     }
 
@@ -106,9 +130,28 @@ impl Watcher {
         for entry in listed.kvs() {
             self.put(entry);
         }
+        let is_same = self.see(listed.header());
+        let is_missing = |shown: &Member| {
+            self.members.get(&shown.id).is_none_or(|member| member.incarnation != shown.incarnation)
+        };
+        if self.fleet.borrow().members.values().any(is_missing) {
+            tracing::info!(
+                is_same,
+                "etcd does not list every agent that was there; they are awaited for a while"
+            );
+            self.doubt_until = Some(Instant::now() + DOUBT);
+        }
         self.publish();
         self.dialer.counts.listed();
         Ok((client, listed.header().map_or(0, |header| header.revision())))
+    }
+
+    /// Takes down which etcd answers; whether it is the one before, at the same state or a later one.
+    fn see(&mut self, header: Option<&ResponseHeader>) -> bool {
+        let Some(header) = header else { return true };
+        let now = Seen { cluster: header.cluster_id(), revision: header.revision() };
+        let before = self.seen.replace(now);
+        before.is_none_or(|before| before.cluster == now.cluster && before.revision <= now.revision)
     }
 
     /// Takes changes from a revision on.
@@ -130,6 +173,7 @@ impl Watcher {
                             reason => reason.to_owned(),
                         }));
                     }
+                    self.see(change.header());
                     if !change.events().is_empty() {
                         change.events().iter().for_each(|event| self.apply(event));
                         self.publish();
@@ -137,8 +181,12 @@ impl Watcher {
                 }
                 _ = beats.tick() => {
                     let options = GetOptions::new().with_prefix().with_count_only();
-                    within(2 * CALL_LIMIT, client.get(self.dialer.agents.as_str(), Some(options))).await?;
+                    let there = within(2 * CALL_LIMIT, client.get(self.dialer.agents.as_str(), Some(options))).await?;
+                    if !self.see(there.header()) {
+                        return Err(WatchEnd::Cancelled("etcd is another one, or older than it was".to_owned()));
+                    }
                 }
+                () = doubt_is_over(self.doubt_until) => self.publish(),
             }
         }
     }
@@ -177,7 +225,12 @@ impl Watcher {
         key.strip_prefix(self.dialer.agents.as_str()).filter(|name| !name.is_empty()).map(AgentId::from)
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        if self.doubt_until.is_some_and(|until| Instant::now() < until) {
+            self.fleet.send_if_modified(|fleet| std::mem::replace(&mut fleet.connected, false));
+            return;
+        }
+        self.doubt_until = None;
         self.fleet.send_if_modified(|fleet| {
             let is_new = !fleet.connected || *fleet.members != self.members;
             if is_new {
@@ -185,5 +238,12 @@ impl Watcher {
             }
             is_new
         });
+    }
+}
+
+async fn doubt_is_over(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }

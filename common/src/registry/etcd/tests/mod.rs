@@ -81,6 +81,30 @@ async fn members_and_watchers_outlive_etcds_restart() {
     until(&mut fleet, "nobody", |fleet| fleet.members.is_empty()).await;
 }
 
+/// An etcd without a past lists nobody, though whoever was in the old one may count on its lease still.
+#[tokio::test]
+async fn whoever_a_new_etcd_lacks_is_not_gone_before_its_lease_is() {
+    let mut etcd = Etcd::start().await;
+    let registry = registry(&etcd, "/volcanion").await;
+    let mut fleet = registry.watch().await.unwrap();
+    let entry = serde_json::to_vec(&member("silent")).unwrap();
+    etcd.client().await.put("/volcanion/agents/silent", entry, None).await.unwrap();
+    until(&mut fleet, "the member", |fleet| fleet.connected && fleet.members.len() == 1).await;
+    etcd.kill_and_forget().await;
+    let forgotten = Instant::now();
+    etcd.run().await;
+    // Others come meanwhile, and change nothing about that.
+    let other = registry.join(member("other")).await.unwrap();
+    until(&mut fleet, "the loss", |fleet| fleet.connected && !fleet.members.contains_key(&"silent".into()))
+        .await;
+    assert!(forgotten.elapsed() >= Duration::from_secs(3), "after {:?}", forgotten.elapsed());
+    // One that goes while it is watched is gone at once.
+    other.leave().await;
+    let left = Instant::now();
+    until(&mut fleet, "the leave", |fleet| fleet.connected && fleet.members.is_empty()).await;
+    assert!(left.elapsed() < Duration::from_secs(2), "after {:?}", left.elapsed());
+}
+
 #[tokio::test]
 async fn an_etcd_that_falls_silent_is_noticed() {
     let etcd = Etcd::start().await;
