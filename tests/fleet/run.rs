@@ -103,6 +103,7 @@ impl Run {
                 first_unacked: Seq(0),
                 adjusted: 0,
                 moved: Vec::new(),
+                monotonic_ns: now_ns(),
             }))),
             Order::Prepare { sealed_shard, .. } => {
                 let shard: Shard =
@@ -127,7 +128,7 @@ impl Run {
                 }
                 Ok(None)
             }
-            Order::Release | Order::Alive => Ok(None),
+            Order::Release | Order::Alive { .. } => Ok(None),
             Order::Adjust(_) | Order::Move(_) => Err("a simulated agent has one load".to_owned()),
         }
     }

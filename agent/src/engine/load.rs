@@ -261,6 +261,10 @@ impl Load {
 
     /// Gives arrivals that are due to VUs. `current` is the VU whose task calls: it looks for itself.
     fn start_due(self: &Rc<Self>, schedule: &RefCell<ArrivalRate>, now_ns: u64, current: Option<u32>) {
+        if !self.core.steering.may_send(now_ns) {
+            // What has come due meanwhile may be others' by now: it is not for this core to count.
+            return self.core.reach_fence();
+        }
         self.hear();
         self.make_turns(now_ns);
         let origin_ns = self.origin_ns.get();

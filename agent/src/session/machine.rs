@@ -3,9 +3,9 @@
 //! - Only the newest stream is heard. A stream of an equal or higher epoch replaces the one before; a lower one is refused.
 //! - An order that comes again changes nothing and is answered with what is true.
 //! - Load goes on while a leader was heard within the orphan timeout **and** there is a live stream or a live lease; else it stops
-//!   at once (`Tick` looks, and the engine holds the same limit). A stream is live for [`STREAM_TRUST`] after its leader's last word. A lease that
-//!   ran out and was taken anew, as after a freeze, counts only once a leader was heard since: till then others may have been
-//!   given the agent's part.
+//!   at once (`Tick` looks, and the engine holds the same limit). A stream is live for [`STREAM_TRUST`] after its leader's last word was *said*: a word
+//!   that was held up on its way, or lay here while this process was frozen, says when that was by our own clock. A lease that ran out and was taken anew
+//!   counts only once a leader has spoken since: till then others may have been given the agent's part.
 //! - A shard whose load is over is kept until all its deltas are durable, for a bounded time.
 //! - An agent that leaves a run which is elastic hands its lanes over first and loads on until then.
 //! - A run is forgotten exactly once, by the last action ever given: [`Action::Forget`].
@@ -37,8 +37,6 @@ use crate::delta::outbox::{Outbox, Sent};
 pub const STREAM_TRUST: Micros = Micros::from_secs(4);
 /// No order makes the orphan timeout shorter than this: a leader says something each second.
 const ORPHAN_TIMEOUT_MIN: Micros = Micros::from_secs(1);
-/// What is read so soon after a freeze may have been said before it.
-const STALE_WORDS: Micros = Micros::from_secs(1);
 /// How long an orphaned shard's unacknowledged deltas are kept for a leader that comes back, after the orphan timeout.
 pub const ORPHAN_KEEP: Micros = Micros::from_secs(600);
 
@@ -80,8 +78,10 @@ pub struct Machine {
     /// The highest that was seen.
     epoch: Epoch,
     outbox: Outbox,
-    /// When a leader was last heard.
+    /// When a leader was last heard, whenever it said so.
     heard_ns: u64,
+    /// When a leader spoke last, or later than this.
+    spoken_ns: u64,
     /// When anything happened last; a tick comes five times a second.
     seen_ns: u64,
     /// Until when the registry entry was sure to be there, as of the last look; 0: nobody looked yet.
@@ -123,6 +123,7 @@ impl Machine {
             epoch: Epoch(0),
             outbox: Outbox::default(),
             heard_ns: 0,
+            spoken_ns: 0,
             seen_ns: u64::MAX,
             lease_until_ns: 0,
             lease_lapsed_ns: 0,
@@ -236,6 +237,7 @@ impl Machine {
             first_unacked: self.outbox.first_unacked(),
             adjusted: self.adjustments.len() as u64,
             moved: self.lanes.held(),
+            monotonic_ns: now.monotonic_ns,
         })));
         self.say_late_adjustments(actions);
         match self.phase {
@@ -276,7 +278,9 @@ impl Machine {
                     self.close(error.to_string(), actions);
                 }
             }
-            Order::Alive => {}
+            Order::Alive { monotonic_ns } => {
+                self.spoken_ns = self.spoken_ns.max(monotonic_ns.min(now.monotonic_ns));
+            }
             Order::Release => {
                 actions.push(Action::Discard);
                 let last_seq = self.outbox.last();

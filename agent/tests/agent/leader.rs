@@ -71,7 +71,7 @@ impl Leader {
 
     pub async fn open_without_hello(&mut self) -> Stream {
         let (orders, receiver) = mpsc::channel(64);
-        orders.send(Order::Alive.into()).await.unwrap();
+        orders.send(Order::Alive { monotonic_ns: 0 }.into()).await.unwrap();
         let reports = self.client.session(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         Stream { orders, reports }
     }

@@ -49,7 +49,10 @@ pub enum Order {
     /// Every delta up to this one is durable.
     Ack(Seq),
     /// The leader is there.
-    Alive,
+    Alive {
+        /// What the agent's CLOCK_MONOTONIC showed when this was said, or earlier.
+        monotonic_ns: u64,
+    },
     /// Everything is durable: forget the run.
     Release,
 }
@@ -122,6 +125,8 @@ pub struct Welcome {
     pub adjusted: u64,
     /// The moves of lanes that hold, or will, ascending by number.
     pub moved: Vec<Moved>,
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub monotonic_ns: u64,
 }
 
 /// How far an agent's shard is.

@@ -41,7 +41,7 @@ impl From<Order> for pb::Order {
                 Body::Move(pb::Move { number, scenario, from_us: from.0, release, take })
             }
             Order::Ack(seq) => Body::Ack(pb::Ack { seq: seq.0 }),
-            Order::Alive => Body::Alive(pb::Alive {}),
+            Order::Alive { monotonic_ns } => Body::Alive(pb::Alive { monotonic_ns }),
             Order::Release => Body::Release(pb::Release {}),
         };
         Self { order: Some(body) }
@@ -107,7 +107,7 @@ impl TryFrom<pb::Order> for Order {
                 Self::Move(Move { number, scenario, from: RunTime(from_us), release, take })
             }
             Body::Ack(ack) => Self::Ack(Seq(ack.seq)),
-            Body::Alive(pb::Alive {}) => Self::Alive,
+            Body::Alive(pb::Alive { monotonic_ns }) => Self::Alive { monotonic_ns },
             Body::Release(pb::Release {}) => Self::Release,
         })
     }
@@ -131,6 +131,7 @@ impl From<Report> for pb::Report {
                     first_unacked: welcome.first_unacked.0,
                     adjusted: welcome.adjusted,
                     moved: welcome.moved.into_iter().map(pb::Moved::from).collect(),
+                    monotonic_ns: welcome.monotonic_ns,
                 })
             }
             Report::Prepared { cores } => Body::Prepared(pb::Prepared { cores }),
@@ -170,6 +171,7 @@ impl TryFrom<pb::Report> for Report {
                 first_unacked: Seq(welcome.first_unacked),
                 adjusted: welcome.adjusted,
                 moved: welcome.moved.into_iter().map(Moved::from).collect(),
+                monotonic_ns: welcome.monotonic_ns,
             }),
             Body::Prepared(prepared) => Self::Prepared { cores: prepared.cores },
             Body::Started(started) => Self::Started { monotonic_ns: started.monotonic_ns },
@@ -258,8 +260,11 @@ mod tests {
             first_unacked: Seq(0),
             adjusted: 2,
             moved: vec![Moved { number: 8, ..moved }, moved],
+            monotonic_ns: u64::MAX,
         });
         assert_eq!(Report::try_from(pb::Report::from(welcome.clone())), Ok(welcome));
+        let alive = Order::Alive { monotonic_ns: 3 };
+        assert_eq!(Order::try_from(pb::Order::from(alive.clone())), Ok(alive));
         let twice = pb::order::Order::Move(pb::Move { take: vec![4, 4], ..pb::Move::default() });
         assert!(Order::try_from(pb::Order { order: Some(twice) }).is_err());
     }

@@ -44,6 +44,9 @@ pub struct AgentState {
     pub last_seq: Option<Seq>,
     /// What is missing of it; an agent with a gap is lost for this run.
     pub gap: Option<Gap>,
+    /// It was given up because it was not heard any more. Its part is others', whatever it says later; but what it says closes its gap.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_unheard: bool,
     /// Of a lost agent: its arrivals up to this moment are counted as missed.
     pub missed_to: RunTime,
     /// Moves of lanes to it that held too late, and whose arrivals of that time are counted as missed.
@@ -100,6 +103,7 @@ impl AgentState {
             start_late_us: None,
             last_seq: None,
             gap: None,
+            was_unheard: false,
             missed_to: RunTime::START,
             late_moves: Vec::new(),
             warnings: Vec::new(),
@@ -154,6 +158,11 @@ impl AgentState {
     /// Whether nothing more is awaited of it.
     pub fn is_over(&self) -> bool {
         self.gap.is_some() || self.is_whole()
+    }
+
+    /// Whether it was given up; its gap may have been closed since.
+    pub fn is_lost(&self) -> bool {
+        self.gap.is_some() || self.was_unheard
     }
 
     /// Iterations that it started.

@@ -254,7 +254,7 @@ fn phases_view(phases: &Phases) -> PhasesView {
 }
 
 fn agent_view(state: &AgentState, lag: &Distribution, per_second: &impl Fn(u64) -> f64) -> AgentShareView {
-    let name = match (state.gap.is_some(), state.is_whole()) {
+    let name = match (state.is_lost(), state.is_whole()) {
         (true, _) => "lost",
         (false, true) => "finished",
         (false, false) => "running",

@@ -129,13 +129,31 @@ impl Planned {
     pub fn gap(&self, state: &AgentState, to: RunTime, fallback_rate: f64) -> Gap {
         let from = state.reported_to;
         let to = to.min(self.last_moment).max(from);
+        self.hole(state, from, to, to, fallback_rate)
+    }
+
+    /// What is left of a hole, now that its agent said what `state` holds. What was due after the hole is counted as missed already.
+    pub fn gap_left(&self, state: &AgentState, gap: &Gap) -> Gap {
+        let from = state.reported_to.clamp(gap.from, gap.to);
+        self.hole(state, from, gap.to, state.missed_to.max(gap.to), 0.0)
+    }
+
+    /// What may have happened in [from, to), where all that was due before `counted_to` is in the counts, or happened there.
+    fn hole(
+        &self,
+        state: &AgentState,
+        from: RunTime,
+        to: RunTime,
+        counted_to: RunTime,
+        fallback_rate: f64,
+    ) -> Gap {
         let none = ScenarioCounts::default();
         let mut at_most_requests: u64 = 0;
         let mut estimate = false;
         let mut open_ended = false;
         for (index, scenario) in self.scenarios.iter().enumerate() {
             let counts = state.scenarios.get(index).unwrap_or(&none);
-            match scenario.iterations_left(counts, to) {
+            match scenario.iterations_left(counts, counted_to) {
                 Some(iterations) => {
                     at_most_requests = scenario
                         .requests_per_iteration

@@ -2,7 +2,7 @@
 
 use volcanion_common::units::Micros;
 
-use super::{Action, Machine, Now, ORPHAN_KEEP, Phase, STALE_WORDS, STREAM_TRUST};
+use super::{Action, Machine, Now, ORPHAN_KEEP, Phase, STREAM_TRUST};
 use crate::session::fence::Tombstone;
 
 impl Machine {
@@ -58,10 +58,10 @@ impl Machine {
 
     /// Until when load may go on by what is known now.
     fn may_load_until_ns(&self) -> u64 {
-        let heard_within = |time: Micros| self.heard_ns.saturating_add(time.as_nanos());
-        let stream_ns = self.stream.as_ref().map_or(0, |_| heard_within(STREAM_TRUST));
-        let is_lapsed = self.heard_ns < self.lease_lapsed_ns.saturating_add(STALE_WORDS.as_nanos());
+        let trusted_ns = self.spoken_ns.saturating_add(STREAM_TRUST.as_nanos());
+        let stream_ns = self.stream.as_ref().map_or(0, |_| trusted_ns);
+        let is_lapsed = self.spoken_ns < self.lease_lapsed_ns;
         let lease_ns = if is_lapsed { 0 } else { self.lease_until_ns };
-        stream_ns.max(lease_ns).min(heard_within(self.orphan_timeout))
+        stream_ns.max(lease_ns).min(self.heard_ns.saturating_add(self.orphan_timeout.as_nanos()))
     }
 }

@@ -34,6 +34,7 @@ impl Bench {
         bench.event(Event::Compiled { attempt: 1, result: Ok(2) });
         bench.order(Order::StartAt { monotonic_ns: 0 });
         bench.load(LoadEvent::Started { monotonic_ns: 1_000 * SECOND_NS });
+        bench.alive();
         bench
     }
 
@@ -59,6 +60,17 @@ impl Bench {
     fn order(&mut self, order: Order) -> Vec<String> {
         let stream = StreamId(self.streams);
         self.event(Event::Order { stream, order })
+    }
+
+    /// The leader is there, and says so now.
+    fn alive(&mut self) {
+        self.alive_since(0);
+    }
+
+    /// A sign of life comes that was said so many seconds ago.
+    fn alive_since(&mut self, seconds: u64) {
+        let monotonic_ns = self.now.monotonic_ns - seconds * SECOND_NS;
+        assert!(self.order(Order::Alive { monotonic_ns }).is_empty());
     }
 
     fn lose(&mut self) -> Vec<String> {
@@ -367,7 +379,7 @@ fn silence_of_the_leader_stops_load_and_keeps_the_deltas_for_a_time() {
     let mut bench = Bench::running();
     bench.load(delta(0));
     assert!(bench.tick(29, true).is_empty());
-    bench.order(Order::Alive);
+    bench.alive();
     assert!(bench.tick(29, true).is_empty());
     assert_eq!(bench.tick(1, true), ["close", "stop 0s"]);
     assert!(bench.tick(1, true).is_empty());
@@ -387,9 +399,9 @@ fn without_stream_and_lease_load_stops_at_once() {
     let mut bench = Bench::running();
     assert!(bench.tick(3, false).is_empty(), "a stream is enough");
     assert!(bench.tick(0, true).is_empty());
-    bench.order(Order::Alive);
+    bench.alive();
     bench.now.monotonic_ns += SECOND_NS;
-    bench.order(Order::Alive);
+    bench.alive();
     bench.lose();
     assert!(bench.tick(20, true).is_empty(), "a lease is enough");
     assert_eq!(bench.tick(0, false), ["stop 0s"]);
@@ -400,6 +412,22 @@ fn a_stream_on_which_nothing_comes_is_no_stream_once_the_lease_is_gone_too() {
     let mut bench = Bench::running();
     assert!(bench.tick(3, false).is_empty());
     assert_eq!(bench.tick(1, false), ["stop 0s"]);
+}
+
+#[test]
+fn a_word_that_was_held_up_on_its_way_counts_from_when_it_was_said() {
+    let mut bench = Bench::running();
+    bench.now.monotonic_ns += 3 * SECOND_NS;
+    bench.alive_since(2);
+    assert!(bench.tick(1, false).is_empty());
+    // A Hello may have been held up as well, and says nothing of when it was sent.
+    bench.open(1, 0);
+    assert_eq!(bench.tick(1, false), ["stop 0s"], "5 s after it was said, though it came 2 s ago");
+    // One from a clock that runs ahead is believed as far as can be.
+    let mut bench = Bench::running();
+    let monotonic_ns = u64::MAX;
+    bench.order(Order::Alive { monotonic_ns });
+    assert_eq!(bench.tick(4, false), ["stop 0s"]);
 }
 
 #[test]
@@ -416,18 +444,17 @@ fn an_agent_that_was_frozen_and_counted_as_dead_does_not_load_on_under_a_new_lea
     let mut bench = frozen();
     bench.lose();
     assert_eq!(tick(&mut bench, 3), ["stop 0s"], "the entry was made anew before anybody looked");
-    // What the leader had said before it gave the agent up is read only now, and then the stream's end.
+    // What the leader had said before it gave the agent up is read only now.
     let mut bench = frozen();
-    bench.order(Order::Alive);
-    assert!(tick(&mut bench, 3).is_empty());
-    bench.lose();
+    bench.alive_since(5);
     assert_eq!(tick(&mut bench, 3), ["stop 0s"]);
     // A leader that goes on speaking has not given it up.
     let mut bench = frozen();
-    bench.order(Order::Alive);
+    bench.alive_since(5);
+    bench.alive();
     assert!(tick(&mut bench, 3).is_empty());
     bench.now.monotonic_ns += SECOND_NS;
-    bench.order(Order::Alive);
+    bench.alive();
     bench.lose();
     assert!(tick(&mut bench, 3).is_empty());
 }

@@ -39,7 +39,7 @@ impl RunMachine {
         let at = self.move_at();
         let is_left = |i: &usize| {
             let state = &self.peers[*i].state;
-            let by_loss = self.plan.on_agent_loss == OnAgentLoss::Redistribute && state.gap.is_some();
+            let by_loss = self.plan.on_agent_loss == OnAgentLoss::Redistribute && state.is_lost();
             let by_leave =
                 self.plan.elastic && self.plan.load == Load::Total && self.peers[*i].stopped_early();
             // A copy of the plan ends with its agent.

@@ -1,4 +1,7 @@
-//! How agents are reached: streams, their loss, coming back with pauses, and the sign of life when nothing else is said.
+//! How agents are reached: streams, their loss, coming back with pauses, and the sign of life each second.
+//!
+//! A sign of life says what the agent's own clock showed when it was sent, or a little less: as a word may be held up on its way for any time, the agent trusts us for
+//! [`TRUSTED_NS`] from then, and we need not know how long it took. That clock is known from what the agent said by it, and how long ago that was here: so never too high.
 
 use volcanion_common::session::{Hello, Order, ShardState, Welcome};
 
@@ -11,10 +14,9 @@ const OPEN_WITHIN_NS: u64 = seconds(15);
 const ALIVE_EVERY_NS: u64 = seconds(1);
 const BACKOFF_FIRST_NS: u64 = 100_000_000;
 const BACKOFF_MAX_NS: u64 = seconds(2);
-/// How long an agent may take our last word for a sign that it is led: it trusts a stream for 4 s after it heard one, and a word may be under way for a while.
+/// How long an agent may take our last sign of life for one that it is led: it trusts a stream for 4 s from when that was sent. The rest is for clocks that run at
+/// different speeds and cores that look late.
 const TRUSTED_NS: u64 = seconds(4) + 500_000_000;
-/// An attempt that is refused within this has not reached the agent; after a longer one it may have heard us.
-const REFUSED_WITHIN_NS: u64 = seconds(1);
 
 /// How one agent is reached.
 #[derive(Debug, Default)]
@@ -22,8 +24,12 @@ pub(super) struct Link {
     state: State,
     /// Attempts since something was last heard.
     attempts: u32,
-    /// When the agent may last have heard us.
+    /// When we last said something that the agent may go by.
     word_ns: Option<u64>,
+    /// An instant of the agent's monotonic clock, and one of ours that was no earlier.
+    their_clock: Option<(u64, u64)>,
+    /// Where the agent's run time begins on its clock.
+    pub their_start_ns: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -67,9 +73,22 @@ impl Link {
         self.attempts = 0;
     }
 
-    /// The agent may hear us now.
+    /// The agent may go by what we say now.
     pub fn said(&mut self, now_ns: u64) {
         self.word_ns = Some(now_ns);
+    }
+
+    /// The agent's clock showed so much, some time before `now_ns`. What was under way for the shortest time tells most.
+    pub fn their_clock_was(&mut self, their_ns: u64, now_ns: u64) {
+        let ahead = |(theirs, ours): (u64, u64)| i128::from(theirs) - i128::from(ours);
+        if self.their_clock.is_none_or(|known| ahead(known) < ahead((their_ns, now_ns))) {
+            self.their_clock = Some((their_ns, now_ns));
+        }
+    }
+
+    /// What the agent's clock shows now, at least.
+    fn their_clock_now(&self, now_ns: u64) -> u64 {
+        self.their_clock.map_or(0, |(theirs, ours)| theirs.saturating_add(now_ns.saturating_sub(ours)))
     }
 
     /// Until when it may take itself for led by us, though its stream is gone here.
@@ -118,15 +137,19 @@ impl RunMachine {
         if !matches!(self.peers[i].link.state, State::Opening { .. }) {
             return;
         }
-        self.peers[i].link.state = State::Up { stream, said_ns: self.now.monotonic_ns };
-        self.peers[i].link.said(self.now.monotonic_ns);
+        let now_ns = self.now.monotonic_ns;
+        let link = &mut self.peers[i].link;
+        link.state = State::Up { stream, said_ns: now_ns };
+        (link.their_clock, link.their_start_ns) = (None, None);
+        link.their_clock_was(welcome.monotonic_ns, now_ns);
         if welcome.incarnation != self.peers[i].state.incarnation {
             self.hang_up(i);
             return self.refused(i, "another process answers at its address", true);
         }
-        if self.peers[i].is_release_due {
-            return self.release_returned(i);
+        if self.peers[i].is_release_due || self.peers[i].is_returning {
+            return self.heard_again(i, welcome);
         }
+        self.say_alive(i);
         match self.phase {
             Phase::Preparing { .. } => self.welcome_preparing(i, welcome),
             Phase::Starting { .. } if welcome.state == ShardState::Prepared => {}
@@ -141,25 +164,11 @@ impl RunMachine {
         }
     }
 
-    /// An agent that was taken for dead, as one that was frozen, may still load: what it does is in nobody's numbers, so it is to stop.
-    fn release_returned(&mut self, i: usize) {
-        self.peers[i].is_release_due = false;
-        self.send(i, Order::Release);
-        self.hang_up(i);
-    }
-
     pub(super) fn refused(&mut self, i: usize, reason: &str, fatal: bool) {
-        let now_ns = self.now.monotonic_ns;
-        if let State::Opening { since_ns, .. } = self.peers[i].link.state
-            && !fatal
-            && now_ns > since_ns + REFUSED_WITHIN_NS
-        {
-            self.peers[i].link.said(now_ns);
-        }
         self.peers[i].link.down(self.now.monotonic_ns, i);
         if fatal && self.peers[i].state.gap.is_some() {
             // It has forgotten the run by itself.
-            self.peers[i].is_release_due = false;
+            (self.peers[i].is_release_due, self.peers[i].is_returning) = (false, false);
         } else if fatal {
             match self.phase {
                 Phase::Preparing { .. } | Phase::Starting { .. } => {
@@ -208,12 +217,19 @@ impl RunMachine {
         let now_ns = self.now.monotonic_ns;
         let peer = &mut self.peers[i];
         let State::Up { stream, said_ns } = &mut peer.link.state else { return false };
-        *said_ns = now_ns;
         let stream = *stream;
-        peer.link.said(now_ns);
+        if matches!(order, Order::Alive { .. }) {
+            *said_ns = now_ns;
+            peer.link.said(now_ns);
+        }
         let agent = peer.id().clone();
         self.out.push(Action::Send { agent, stream, order });
         true
+    }
+
+    fn say_alive(&mut self, i: usize) {
+        let monotonic_ns = self.peers[i].link.their_clock_now(self.now.monotonic_ns);
+        self.send(i, Order::Alive { monotonic_ns });
     }
 
     pub(super) fn advance_links(&mut self) {
@@ -226,15 +242,13 @@ impl RunMachine {
             let peer = &self.peers[i];
             match peer.link.state {
                 // Whoever is over and not reached has nothing to hear any more: it forgets by itself.
-                _ if peer.is_over() && !peer.is_release_due && !peer.link.is_up() => self.hang_up(i),
+                _ if peer.is_over() && !peer.is_wanted_back() && !peer.link.is_up() => self.hang_up(i),
                 State::Idle => self.connect(i),
                 // Who may be dead is given the time to believe so itself; with its entry it is tried again at once.
                 State::Down { .. } if is_due && peer.is_gone && peer.is_awaited_dead(now_ns) => {}
                 State::Down { .. } if is_due => self.connect(i),
                 State::Opening { .. } if is_due => self.break_stream(i),
-                State::Up { .. } if is_due => {
-                    self.send(i, Order::Alive);
-                }
+                State::Up { .. } if is_due => self.say_alive(i),
                 _ => {}
             }
         }

@@ -76,6 +76,8 @@ impl RunMachine {
             Phase::Running | Phase::Stopping { .. }
                 if self.peers[i].is_awaited_dead(self.now.monotonic_ns) => {}
             Phase::Running | Phase::Stopping { .. } => {
+                let peer = &mut self.peers[i];
+                peer.state.was_unheard |= !peer.is_over() && !peer.is_idle_joiner();
                 self.lose(i, "its stream is gone and its registry entry ran out");
             }
             Phase::Releasing { .. } | Phase::Draining | Phase::Ending | Phase::Over => {}

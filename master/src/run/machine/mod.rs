@@ -29,6 +29,7 @@ mod loss;
 mod moves;
 mod peer;
 mod prepare;
+mod returns;
 mod saving;
 mod start;
 mod steady;
@@ -52,7 +53,8 @@ use volcanion_common::view::{RunStatus, StopReason};
 
 use crate::evaluate::Judge;
 pub use crate::merge::Part;
-use crate::merge::complete::{Collector, CommitQueue};
+use crate::merge::commits::CommitQueue;
+use crate::merge::complete::Collector;
 pub use action::{Action, Ending, NotAdjusted, PeerMove, Save, SaveChange, SaveJoins, SaveMoves};
 use adjust::Adjusting;
 pub use event::{Event, NewRun, Now, TakenUp};

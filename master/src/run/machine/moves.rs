@@ -147,7 +147,7 @@ impl RunMachine {
     /// A move holds.
     pub(super) fn moved(&mut self, i: usize, Moved { number, from }: Moved) {
         let Some(known) = self.moving.orders.get_mut(&number) else { return };
-        if known.peer != i || known.is_confirmed || self.peers[i].state.gap.is_some() {
+        if known.peer != i || known.is_confirmed || self.peers[i].state.is_lost() {
             return;
         }
         known.is_confirmed = true;

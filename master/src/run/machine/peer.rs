@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub is_gone: bool,
     /// It was given up and is there again: it is to be told so.
     pub is_release_due: bool,
+    /// It was given up and is heard again: it tells what it did.
+    pub is_returning: bool,
     pub clock: Option<Clock>,
     /// When its clock was last asked for.
     pub clock_asked_ns: Option<u64>,
@@ -78,6 +80,7 @@ impl Peer {
             is_prepared: false,
             is_gone: false,
             is_release_due: false,
+            is_returning: false,
             clock: None,
             clock_asked_ns: None,
             fault: None,
@@ -113,6 +116,11 @@ impl Peer {
         self.state.is_over()
     }
 
+    /// Whether it is to be reached, though nothing is awaited of it.
+    pub fn is_wanted_back(&self) -> bool {
+        self.is_release_due || self.is_returning
+    }
+
     /// Whether it may still take itself for led by us, though it is reached no more.
     pub fn is_awaited_dead(&self, now_ns: u64) -> bool {
         self.link.trusted_until_ns().is_some_and(|until_ns| now_ns < until_ns)
@@ -122,6 +130,6 @@ impl Peer {
     pub fn stopped_early(&self) -> bool {
         let has_said =
             || self.state.warnings.iter().any(|said| said.code == "draining" || said.code == "orphaned");
-        self.state.is_whole() && (self.state.seq.0 == 0 || has_said())
+        self.state.is_whole() && (self.state.seq.0 == 0 || self.state.was_unheard || has_said())
     }
 }

@@ -60,6 +60,7 @@ impl RunMachine {
         let is_back = peer.is_gone && !is_gone;
         peer.is_gone = is_gone;
         peer.is_release_due = (peer.is_release_due || is_back) && !is_gone && peer.state.gap.is_some();
+        peer.is_returning &= !is_gone;
         self.lose_if_dead(i);
     }
 

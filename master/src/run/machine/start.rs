@@ -53,6 +53,7 @@ impl RunMachine {
     }
 
     pub(super) fn started(&mut self, i: usize, monotonic_ns: u64) {
+        self.peers[i].link.their_start_ns = Some(monotonic_ns);
         let (Some(start), Some(clock)) = (self.start, self.peers[i].clock) else { return };
         if self.peers[i].joiner.is_some() {
             // The start was past when it came.

@@ -40,19 +40,29 @@ impl RunMachine {
             }
             Taken::Whole(seq, bytes) => match self.read(&bytes) {
                 Ok(delta) => self.delta(i, seq, delta),
-                Err(reason) => self.lose(i, &format!("its numbers cannot be read: {reason}")),
+                Err(reason) => {
+                    let reason = format!("its numbers cannot be read: {reason}");
+                    self.turn_away(i);
+                    self.lose(i, &reason);
+                }
             },
             Taken::Broken(_) => self.break_stream(i),
         }
     }
 
     fn delta(&mut self, i: usize, seq: Seq, mut delta: Delta) {
-        if self.peers[i].is_over() {
+        if self.peers[i].is_over() && !self.is_taken_back(i) {
             return;
         }
         let is_lag_due = AgentLag::is_due(seq, i, self.peers.len());
         let peer = &mut self.peers[i];
+        if let Some(start_ns) = peer.link.their_start_ns {
+            let their_ns = start_ns.saturating_add(delta.to.0.saturating_mul(1_000));
+            peer.link.their_clock_was(their_ns, self.now.monotonic_ns);
+        }
         peer.state.add(seq, &mut delta, &self.closed_steps);
+        self.narrow_gap(i);
+        let peer = &mut self.peers[i];
         peer.lag.add(&delta);
         if is_lag_due {
             peer.state.lag = peer.lag.to_bytes();
@@ -89,7 +99,8 @@ impl RunMachine {
         if is_awaited && peer.state.last_seq.is_none() {
             peer.state.last_seq = Some(last_seq.max(peer.state.seq));
             if peer.state.is_whole() {
-                self.collector.note(i, &peer.state);
+                self.close_gap(i);
+                self.collector.note(i, &self.peers[i].state);
             }
         }
     }

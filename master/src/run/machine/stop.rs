@@ -52,7 +52,7 @@ impl RunMachine {
     /// Nothing more is awaited of the agents.
     pub(super) fn conclude(&mut self) {
         let mut had_parts = self.peers.iter().filter(|peer| !peer.is_idle_joiner());
-        if self.stop.is_none() && had_parts.all(|peer| peer.state.gap.is_some()) {
+        if self.stop.is_none() && had_parts.all(|peer| peer.state.is_lost()) {
             let message = Some("every agent was lost".to_owned());
             self.stop =
                 Some(Stop { reason: StopReason::Lost, message, why: StopWhy::Failed, at: self.run_now() });

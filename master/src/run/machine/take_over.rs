@@ -33,6 +33,8 @@ impl RunMachine {
             peer.durable = state.seq;
             peer.inbox = Inbox::after(state.seq);
             peer.lag = AgentLag::from_bytes(&state.lag);
+            // Should it be there again, it is to be told so.
+            peer.is_gone = state.gap.is_some();
             peer.state = state;
             peer.state.lag = Vec::new();
             peer.state.scenarios.resize_with(machine.plan.scenarios.len(), Default::default);

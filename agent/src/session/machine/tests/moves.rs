@@ -41,7 +41,7 @@ impl Bench {
         bench.order(Order::StartAt { monotonic_ns: 1_000 * SECOND_NS });
         bench.load(LoadEvent::Started { monotonic_ns: 1_000 * SECOND_NS });
         bench.now.monotonic_ns += 10 * SECOND_NS;
-        bench.order(Order::Alive);
+        bench.alive();
         bench
     }
 
@@ -156,7 +156,7 @@ fn an_agent_whose_lanes_nobody_takes_leaves_all_the_same() {
     let wait_s = HAND_OVER_WAIT.0 / 1_000_000;
     let mut bench = Bench::going(&[0]);
     bench.event(Event::Leave);
-    bench.order(Order::Alive);
+    bench.alive();
     assert!(bench.tick(wait_s - 1, true).is_empty());
     assert_eq!(bench.tick(1, true), ["stop 1s"]);
     // One that is waited for is waited for longer, but not for ever.
@@ -165,7 +165,7 @@ fn an_agent_whose_lanes_nobody_takes_leaves_all_the_same() {
     bench.order(lanes(1, 16, &[0], &[]));
     let mut said = Vec::new();
     for _ in 0..HAND_OVER_MAX.0 / 10_000_000 {
-        bench.order(Order::Alive);
+        bench.alive();
         assert!(said.is_empty());
         said = bench.tick(10, true);
     }

@@ -314,12 +314,13 @@ fn an_agent_that_was_taken_for_dead_and_comes_back_is_told_to_stop() {
     b.lost("b");
     b.at_ms(5_000);
     assert!(!b.streams.contains_key(&"b".into()), "nobody looks for the dead");
-    b.event(Event::MemberBack { agent: "b".into(), incarnation: Incarnation(101) });
+    b.back("b");
     b.seen.clear();
-    b.open("b", ShardState::Running);
+    // It has lost what it knew of the run.
+    b.open("b", ShardState::New);
     assert_eq!(b.orders("b"), [Order::Release]);
     assert!(!b.streams.contains_key(&"b".into()));
-    b.event(Event::MemberBack { agent: "b".into(), incarnation: Incarnation(101) });
+    b.back("b");
     b.at_ms(8_000);
     assert!(!b.streams.contains_key(&"b".into()), "once is enough");
 

@@ -125,6 +125,7 @@ fn a_run_that_cannot_be_prepared_fails_and_releases_the_others() {
                 first_unacked: Seq(0),
                 adjusted: 0,
                 moved: Vec::new(),
+                monotonic_ns: 0,
             };
             let stream = b.stream("b");
             b.event(Event::Opened { agent: "b".into(), stream, welcome });

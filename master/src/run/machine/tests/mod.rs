@@ -7,6 +7,7 @@ mod joins;
 mod life;
 mod moves;
 mod random;
+mod returns;
 mod take_over;
 
 use std::collections::BTreeMap;
@@ -381,10 +382,16 @@ impl Bench {
 
     fn open_as(&mut self, agent: &str, state: ShardState, adjusted: u64, moved: Vec<Moved>) {
         let incarnation = self.incarnation(agent);
-        let welcome =
-            Welcome { incarnation, state, run_time: RunTime::START, first_unacked: Seq(0), adjusted, moved };
+        let monotonic_ns = self.theirs_ns(0);
+        let (run_time, first_unacked) = (RunTime::START, Seq(0));
+        let welcome = Welcome { incarnation, state, run_time, first_unacked, adjusted, moved, monotonic_ns };
         let stream = self.stream(agent);
         self.event(Event::Opened { agent: agent.into(), stream, welcome });
+    }
+
+    /// What an agent's clock showed so many milliseconds ago.
+    fn theirs_ns(&self, ago_ms: u64) -> u64 {
+        (self.now.monotonic_ns as i64 + OFFSET_NS) as u64 - ago_ms * MS
     }
 
     fn clock(&mut self, agent: &str, round_trip_ms: u64) {
@@ -413,6 +420,11 @@ impl Bench {
         self.event(Event::StreamLost { agent: agent.into(), stream });
     }
 
+    fn back(&mut self, agent: &str) {
+        let incarnation = self.incarnation(agent);
+        self.event(Event::MemberBack { agent: agent.into(), incarnation });
+    }
+
     fn gone(&mut self, agent: &str) {
         let incarnation = self.incarnation(agent);
         self.event(Event::MemberGone { agent: agent.into(), incarnation });
@@ -426,7 +438,9 @@ impl Bench {
 
     fn orders(&self, agent: &str) -> Vec<Order> {
         let of_agent = self.seen.iter().filter_map(|action| match action {
-            Action::Send { agent: to, order, .. } if to.0 == agent && *order != Order::Alive => {
+            Action::Send { agent: to, order, .. }
+                if to.0 == agent && !matches!(order, Order::Alive { .. }) =>
+            {
                 Some(order.clone())
             }
             _ => None,

@@ -139,6 +139,7 @@ fn a_wall_clock_that_was_set_meanwhile_does_not_move_the_run() {
         first_unacked: Seq(0),
         adjusted: 0,
         moved: Vec::new(),
+        monotonic_ns: 0,
     };
     let stream = b.stream("a");
     b.event(Event::Opened { agent: "a".into(), stream, welcome });
