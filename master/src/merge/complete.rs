@@ -6,7 +6,7 @@
 //! Invariants: each delta goes into exactly one part; for each agent parts leave in the order of its seqs; the running total is the sum of
 //! the parts that left.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use volcanion_common::delta::{Delta, ScenarioDelta};
@@ -187,51 +187,5 @@ fn rate(delta: &Delta) -> f64 {
     match delta.to.since(delta.from) {
         Micros::ZERO => 0.0,
         span => delta.requests() as f64 / span.as_secs_f64(),
-    }
-}
-
-/// Parts that wait for their commit, one of them being committed. In the order of their numbers.
-#[derive(Debug, Default)]
-pub struct CommitQueue {
-    parts: VecDeque<Arc<Part>>,
-    is_in_flight: bool,
-}
-
-impl CommitQueue {
-    /// Appends parts.
-    pub fn extend(&mut self, parts: Vec<Arc<Part>>) {
-        self.parts.extend(parts);
-    }
-
-    /// The part to be committed now; none while one is in flight.
-    pub fn begin_next(&mut self) -> Option<Arc<Part>> {
-        if self.is_in_flight {
-            return None;
-        }
-        let part = self.parts.front()?;
-        self.is_in_flight = true;
-        Some(Arc::clone(part))
-    }
-
-    /// The part of this number is durable; `None` where it was not the one in flight.
-    pub fn committed(&mut self, number: u64) -> Option<Arc<Part>> {
-        let is_it = self.is_in_flight && self.parts.front().is_some_and(|part| part.number == number);
-        if !is_it {
-            return None;
-        }
-        self.is_in_flight = false;
-        self.parts.pop_front()
-    }
-
-    /// The part of this number is to be tried again; whether it was the one in flight.
-    pub fn failed(&mut self, number: u64) -> bool {
-        let is_it = self.is_in_flight && self.parts.front().is_some_and(|part| part.number == number);
-        self.is_in_flight = self.is_in_flight && !is_it;
-        is_it
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
     }
 }

@@ -5,6 +5,7 @@
 //! the total is the sum of the parts; percentiles come from merged histograms only.
 
 pub mod agent_state;
+pub mod commits;
 pub mod complete;
 pub mod controlled;
 pub mod document;

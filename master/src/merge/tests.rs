@@ -8,7 +8,8 @@ use volcanion_common::units::{Micros, RunTime};
 use volcanion_common::view::RunStatus;
 use volcanion_common::view::metrics::Verdict;
 
-use super::complete::{Collector, CommitQueue};
+use super::commits::CommitQueue;
+use super::complete::Collector;
 use super::document::Figures;
 use super::planned::Planned;
 use super::*;
