@@ -29,6 +29,7 @@ pub struct AgentNode {
     /// Until when its registry entry is sure to be there, on its own clock.
     pub lease_until_ns: u64,
     pub is_leaving: bool,
+    pub is_draining: bool,
     pub identity: Arc<Identity>,
     pub fence: Fence,
     pub runs: BTreeMap<RunId, Carried>,
@@ -52,6 +53,7 @@ impl AgentNode {
             asleep_until_ns: 0,
             lease_until_ns: 0,
             is_leaving: false,
+            is_draining: false,
             fence: Fence::new((*identity).clone()),
             identity,
             runs: BTreeMap::new(),
@@ -87,7 +89,7 @@ impl AgentNode {
     }
 
     pub fn member(&self) -> Member {
-        let state = match (self.is_leaving, self.runs.is_empty()) {
+        let state = match (self.is_leaving || self.is_draining, self.runs.is_empty()) {
             (true, _) => MemberState::Draining,
             (false, true) => MemberState::Ready,
             (false, false) => MemberState::Busy,
@@ -124,7 +126,7 @@ impl World {
         node.fence = Fence::new((*node.identity).clone());
         node.lease_until_ns = 0;
         node.asleep_until_ns = 0;
-        node.is_leaving = false;
+        (node.is_leaving, node.is_draining) = (false, false);
         let life = node.life;
         tell!(self, "a{agent} starts as {}", self.agents[agent].incarnation());
         self.renew(agent, life);
@@ -175,6 +177,17 @@ impl World {
         runs.into_iter().for_each(|run| self.session_event(agent, run, Event::Leave));
         self.agenda.after(LEAVE_WAIT, Item::AgentEnds { agent, life });
         self.end_if_left(agent);
+    }
+
+    /// It is told to drain: it hands over what is elastic, takes no new run, and stays.
+    pub fn agent_drains(&mut self, agent: usize) {
+        let node = &mut self.agents[agent];
+        if !node.is_alive || node.is_leaving || std::mem::replace(&mut node.is_draining, true) {
+            return;
+        }
+        tell!(self, "a{agent} drains");
+        let runs: Vec<RunId> = self.agents[agent].runs.keys().copied().collect();
+        runs.into_iter().for_each(|run| self.session_event(agent, run, Event::Drain));
     }
 
     pub fn end_if_left(&mut self, agent: usize) {

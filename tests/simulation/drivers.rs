@@ -8,6 +8,7 @@ use volcanion_common::registry::Member;
 use volcanion_common::session::Order;
 use volcanion_master::run::machine::{Action, Event, RunMachine};
 
+use crate::lanes;
 use crate::network::StreamKey;
 use crate::sabotage::Sabotage;
 use crate::store::Write;
@@ -155,6 +156,7 @@ impl World {
             Action::Publish { .. } => {}
             Action::Warn(warning) => {
                 tell!(self, "m{master} warns: {} {}", warning.code, warning.message);
+                self.faults.returned += u64::from(warning.code == "agent_returned");
             }
             Action::WakeAt { monotonic_ns } => {
                 driver.wake += 1;
@@ -243,6 +245,7 @@ impl World {
 
     /// A write goes to the store. It may be slow, it may be lost before or after it was done, and its writer may be gone by then.
     pub fn submit(&mut self, master: usize, epoch: u64, run: RunId, write: Write) {
+        let write = self.sabotage.written(write);
         let life = self.masters[master].life;
         let slow_ns = self.faults.store_slow_ns(self.now_ns(), &mut self.chance);
         let done_ns = self.now_ns() + self.chance.about_ms(4) + slow_ns;
@@ -270,6 +273,8 @@ impl World {
         let result = self.store.apply(epoch, is_fenced, run, &write);
         let is_done = result.is_ok();
         tell!(self, "store: {} of epoch {epoch}: {}", write.name(), if is_done { "done" } else { "refused" });
+        let is_of_lanes = matches!(write, Write::Insert(_) | Write::Moves(_) | Write::Joins(_));
+        let is_end = matches!(write, Write::End(_));
         let answer = match reply {
             Reply::Said => Some(result.map_err(|()| true)),
             Reply::Lost => Some(Err(false)),
@@ -287,10 +292,14 @@ impl World {
         if truth.accepted_ns == 0 {
             truth.accepted_ns = now_ns;
         }
+        if is_end && self.sabotage == Sabotage::ChangesAnEndedRun {
+            self.store.append_again(run);
+        }
         let checked = match self.store.runs.get(&run) {
             Some(stored) if stored.writer > epoch => {
                 Err(format!("epoch {epoch} wrote after {}", stored.writer))
             }
+            Some(stored) if is_of_lanes => lanes::follow(stored).map(|_| ()),
             Some(stored) => truth.stored(stored),
             None => Ok(()),
         };

@@ -30,8 +30,9 @@ const HEARD_WITHIN_US: u64 = 50_000;
 /// An iteration that was started: what nobody else may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Begun {
-    /// Arrival of a scenario: its segment's number (0: the plan's own), its own number, when it was due in microseconds of run time.
-    Arrival { scenario: u32, segment: u64, number: u64, due_us: u64 },
+    /// Arrival of a scenario: of which copy of the plan (by its first VU), its segment's number (0: the plan's own), its own number, when it was due in
+    /// microseconds of run time.
+    Arrival { copy: u64, scenario: u32, segment: u64, number: u64, due_us: u64 },
     /// A VU's.
     Vu { scenario: u32, number: u64 },
 }
@@ -64,6 +65,8 @@ pub struct Engine {
 
 struct Part {
     index: u32,
+    /// The number of the first VU of its copy of the plan.
+    first_vu: u64,
     /// From the start of run time.
     start_ns: u64,
     duration_ns: u64,
@@ -115,7 +118,7 @@ impl Engine {
             number,
             at_ns,
             interval_ns,
-            parts: parts(&plan, &shard.scenarios),
+            parts: parts(&plan, &shard.scenarios, shard.first_vu),
             has_begun: false,
             from_us: joined_ns / 1_000,
             boundary_ns: joined_ns + interval_ns,
@@ -184,7 +187,7 @@ impl Engine {
             part.end_due(now_ns, &mut looked);
             part.say_moves(at_ns, now_ns, &mut looked);
             if has_begun && !is_fenced && part.closed.is_none() {
-                part.start_due(at_ns, now_ns, frozen, chance, &mut looked);
+                part.start_due(at_ns, now_ns, frozen, cut_ns.is_some(), chance, &mut looked);
             }
             part.close_where_due(at_ns, now_ns, cut_ns);
             part.cut_where_due(now_ns, &mut looked);
@@ -244,7 +247,7 @@ impl Engine {
     }
 }
 
-fn parts(plan: &Plan, shares: &[ScenarioShare]) -> Vec<Part> {
+fn parts(plan: &Plan, shares: &[ScenarioShare], first_vu: u64) -> Vec<Part> {
     let scenarios = plan.scenarios.iter().zip(shares).enumerate();
     scenarios
         .map(|(index, (scenario, share))| {
@@ -263,6 +266,7 @@ fn parts(plan: &Plan, shares: &[ScenarioShare]) -> Vec<Part> {
             };
             Part {
                 index: index as u32,
+                first_vu,
                 start_ns: scenario.start_time.as_nanos(),
                 duration_ns: executor.duration().as_nanos(),
                 graceful_ns: scenario.graceful_stop.as_nanos(),
@@ -299,6 +303,7 @@ impl Part {
         at_ns: u64,
         now_ns: u64,
         frozen: Option<(u64, u64)>,
+        is_stopped: bool,
         chance: &mut Chance,
         looked: &mut Looked,
     ) {
@@ -310,7 +315,7 @@ impl Part {
             Kind::Open { .. } => self.start_arrivals(zero_ns, now_ns, frozen, chance, looked),
             Kind::Closed { vus } => {
                 let vus = *vus;
-                if now_ns >= zero_ns + self.duration_ns {
+                if is_stopped || now_ns >= zero_ns + self.duration_ns {
                     return;
                 }
                 let now_us = (now_ns - at_ns) / 1_000;
@@ -321,7 +326,7 @@ impl Part {
                 for vu in idle {
                     self.counts.started += 1;
                     self.going.push((now_ns + chance.about_ms(250), vu));
-                    looked.begun.push(Begun::Vu { scenario: self.index, number: vu });
+                    looked.begun.push(Begun::Vu { scenario: self.index, number: self.first_vu + vu });
                 }
             }
         }
@@ -345,7 +350,8 @@ impl Part {
             self.counts.started += 1;
             self.going.push((now_ns + takes_ns(chance), u64::MAX));
             let due_us = (due_ns - zero_ns + self.start_ns) / 1_000;
-            looked.begun.push(Begun::Arrival { scenario: self.index, segment, number, due_us });
+            let (copy, scenario) = (self.first_vu, self.index);
+            looked.begun.push(Begun::Arrival { copy, scenario, segment, number, due_us });
         }
     }
 
@@ -397,11 +403,11 @@ impl Part {
     }
 
     fn end_due(&mut self, now_ns: u64, looked: &mut Looked) {
-        let index = self.index;
+        let (index, first_vu) = (self.index, self.first_vu);
         let before = self.going.len();
         self.going.retain(|(end_ns, vu)| {
             if *end_ns <= now_ns && *vu != u64::MAX {
-                looked.ended.push((index, *vu));
+                looked.ended.push((index, first_vu + *vu));
             }
             *end_ns > now_ns
         });
@@ -424,7 +430,7 @@ impl Part {
         if self.closed.is_some_and(|cut_ns| cut_ns <= now_ns) {
             let cut = self.going.len() as u64;
             for (_, vu) in self.going.drain(..).filter(|(_, vu)| *vu != u64::MAX) {
-                looked.ended.push((self.index, vu));
+                looked.ended.push((self.index, self.first_vu + vu));
             }
             self.counts.interrupted += cut;
             self.requests.1 += cut;

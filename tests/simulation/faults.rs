@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::chance::Chance;
+use crate::seeds::RETURNED;
 use crate::world::{Item, MS, SECOND, World, tell};
 
 /// A kind of fault.
@@ -17,7 +18,9 @@ pub enum FaultKind {
     AgentDies,
     AgentSleeps,
     AgentLeaves,
+    AgentDrains,
     EtcdGone,
+    EtcdWiped,
     AgentCutFromEtcd,
     MasterCutFromEtcd,
     WatchStuck,
@@ -26,7 +29,7 @@ pub enum FaultKind {
     WallSteps,
 }
 
-const KINDS: [(FaultKind, &str); 15] = [
+const KINDS: [(FaultKind, &str); 17] = [
     (FaultKind::StreamCut, "streams cut"),
     (FaultKind::WireBlack, "wires black"),
     (FaultKind::WireSlow, "wires slow"),
@@ -35,7 +38,9 @@ const KINDS: [(FaultKind, &str); 15] = [
     (FaultKind::AgentDies, "agents died"),
     (FaultKind::AgentSleeps, "agents slept"),
     (FaultKind::AgentLeaves, "agents left"),
+    (FaultKind::AgentDrains, "agents drained"),
     (FaultKind::EtcdGone, "etcd gone"),
+    (FaultKind::EtcdWiped, "etcd wiped"),
     (FaultKind::AgentCutFromEtcd, "agents cut from etcd"),
     (FaultKind::MasterCutFromEtcd, "masters cut from etcd"),
     (FaultKind::WatchStuck, "watches stuck"),
@@ -55,6 +60,8 @@ pub struct Faults {
     /// How far masters' wall clocks are apart at most.
     pub wall_apart_ms: u64,
     count: BTreeMap<FaultKind, u64>,
+    /// Agents that were given up and told later what they had done.
+    pub returned: u64,
 }
 
 impl Faults {
@@ -73,6 +80,7 @@ impl Faults {
             store_slow: (0, 0),
             wall_apart_ms: chance.pick(&[0, 0, 5, 5, 2_000]),
             count: BTreeMap::new(),
+            returned: 0,
         }
     }
 
@@ -85,7 +93,8 @@ impl Faults {
     }
 
     pub fn lived(&self) -> Vec<(&'static str, u64)> {
-        KINDS.iter().map(|(kind, name)| (*name, self.count.get(kind).copied().unwrap_or(0))).collect()
+        let kinds = KINDS.iter().map(|(kind, name)| (*name, self.count.get(kind).copied().unwrap_or(0)));
+        kinds.chain([(RETURNED, self.returned)]).collect()
     }
 }
 
@@ -152,7 +161,9 @@ impl World {
                 self.perhaps_starts_again(agent);
             }
             FaultKind::AgentSleeps => {
-                let for_ns = self.while_it_lasts(200, 9_000);
+                // Some for as long as it takes to be given up, and back while the run goes.
+                let is_long = self.chance.percent(40);
+                let for_ns = self.while_it_lasts(if is_long { 5_500 } else { 200 }, 9_000);
                 tell!(self, "a{agent} sleeps for {} ms", for_ns / MS);
                 let node = &mut self.agents[agent];
                 node.asleep_until_ns = node.asleep_until_ns.max(now_ns + for_ns);
@@ -162,6 +173,8 @@ impl World {
                 self.agent_leaves(agent);
                 self.perhaps_starts_again(agent);
             }
+            FaultKind::AgentDrains => self.agent_drains(agent),
+            FaultKind::EtcdWiped => self.wipe_registry(),
             FaultKind::EtcdGone => {
                 let for_ns = self.while_it_lasts(300, 12_000);
                 tell!(self, "etcd is gone for {} ms", for_ns / MS);

@@ -4,6 +4,8 @@
 //! - `make test` lives a thousand worlds, always the same; `make soak` fresh ones for `SOAK_SECONDS`.
 //! - A world that fails names its seed: `VOLCANION_SEED=… cargo test -p volcanion-simulation one_seed -- --nocapture` tells it again.
 //! - That a broken promise is found is tested too: see [`sabotage`].
+//! - gRPC lets words of one stream neither overtake each other nor come twice, so here they do not. What a lossy link does beneath it shows as delay, as a stream that is cut, and as words
+//!   that are said again on the next one: deltas that nobody acknowledged, orders that nobody confirmed; and what an old stream still brings may come after a new one's first words.
 #![allow(clippy::unwrap_used, reason = "a world that does not find what it looks for has failed")]
 #![allow(clippy::print_stdout, reason = "a failing seed tells its last events")]
 
@@ -23,6 +25,7 @@ mod users;
 mod faults;
 mod sabotage;
 mod oracle;
+mod lanes;
 mod verdict;
 mod world;
 mod seeds;
@@ -33,17 +36,25 @@ use sabotage::Sabotage;
 
 /// In `make test`.
 const SEEDS: u64 = 1_000;
+/// What they may take of all cores together.
+const CPU_MAX: Duration = Duration::from_secs(60);
 /// Within so many seeds a broken promise is to be found.
 const FOUND_WITHIN: u64 = 400;
 
 #[test]
 fn a_thousand_clusters_lose_nothing_and_count_nothing_twice() {
     let lived = seeds::live_all(1..=SEEDS, None);
-    println!("{} worlds, {} events, {:?}", lived.worlds, lived.turns, lived.faults);
+    println!(
+        "{} worlds, {} events, {:?} of CPU time, {:?}",
+        lived.worlds, lived.turns, lived.cpu, lived.faults
+    );
     assert_eq!(lived.worlds, SEEDS);
     for (name, count) in lived.faults {
-        assert!(count > SEEDS / 20, "{name}: {count} times only");
+        let least = if name == seeds::RETURNED { SEEDS / 100 } else { SEEDS / 20 };
+        assert!(count > least, "{name}: {count} times only");
     }
+    // Of its own threads, so that a machine with other work does not fail it.
+    assert!(lived.cpu < CPU_MAX, "{:?} of CPU time", lived.cpu);
 }
 
 #[test]

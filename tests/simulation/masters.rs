@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use volcanion_common::ids::{AgentId, Epoch, RunId};
-use volcanion_common::plan::Load;
 use volcanion_common::registry::{Member, MemberState};
 use volcanion_master::run::machine::{Event, NewRun, Now, RunMachine, TakenUp};
 
@@ -13,6 +12,8 @@ use crate::world::{Item, MS, SECOND, UNIX_MS, World, tell};
 
 /// How long a master that takes runs up waits for their agents to show themselves.
 const APPEAR_TIMEOUT: u64 = 3 * SECOND;
+/// The pause after the store did not let it take office, or a run be taken up.
+const AGAIN_AFTER: u64 = SECOND;
 /// How often a master looks whether it still leads.
 const LOOK_EVERY: u64 = 2 * SECOND;
 /// What a master sees of the registry.
@@ -162,11 +163,16 @@ impl World {
         if self.store_fails() {
             return self.agenda.after(500 * MS, Item::Read { master, life, epoch });
         }
+        let unended = self.store.unended();
+        if unended.iter().any(|_| self.store_fails()) {
+            tell!(self, "m{master} cannot take a run up, and takes office anew");
+            return self.agenda.after(AGAIN_AFTER, Item::Raise { master, life });
+        }
         self.masters[master].office = Office::Leading { epoch };
         tell!(self, "m{master} leads");
         self.agenda.after(LOOK_EVERY, Item::WatchOffice { master, life });
         let until_ns = self.now_ns() + APPEAR_TIMEOUT;
-        for run in self.store.unended() {
+        for run in unended {
             if let Some(taken) = self.store.taken_up(run, epoch, &self.key) {
                 self.agenda.after(1, Item::TakeUp { master, life, taken: Box::new(taken), until_ns });
             }
@@ -236,11 +242,8 @@ impl World {
     fn look_at_fleet(&mut self, master: usize, run: RunId) {
         let node = &self.masters[master];
         let (Some(driver), true) = (node.drivers.get(&run), node.view.is_connected) else { return };
-        let stored = self.store.runs.get(&run);
-        // Of further copies of a plan the oracle cannot tell the arrivals apart.
-        let takes_joiners = stored.is_some_and(|stored| stored.plan.load == Load::Total);
         let members = node.view.members.values().filter(|member| member.state != MemberState::Draining);
-        let candidates = takes_joiners.then(|| Event::Candidates { members: members.cloned().collect() });
+        let candidates = Event::Candidates { members: members.cloned().collect() };
         let events: Vec<Event> = driver
             .members
             .iter()
@@ -253,7 +256,7 @@ impl World {
                     Event::MemberGone { agent, incarnation }
                 }
             })
-            .chain(candidates)
+            .chain([candidates])
             .collect();
         events.into_iter().for_each(|event| self.run_event(master, run, event));
     }

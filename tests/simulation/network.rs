@@ -117,7 +117,8 @@ impl World {
     pub fn say_down(&mut self, key: StreamKey, order: Order) {
         let at_ns = self.down_at(key);
         if !self.network.streams[key.place].is_cut {
-            self.agenda.at(at_ns, Item::Down { stream: key, order });
+            let said_ns = self.now_ns();
+            self.agenda.at(at_ns, Item::Down { stream: key, order, said_ns });
         }
     }
 

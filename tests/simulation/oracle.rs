@@ -61,7 +61,7 @@ pub struct Oracle {
 pub struct RunTruth {
     pub accepted_ns: u64,
     /// Who began what; nobody else may.
-    arrivals: BTreeMap<(u32, u64, u64), Who>,
+    arrivals: BTreeMap<(u64, u32, u64, u64), Who>,
     /// Who has an iteration of a VU going.
     vus: BTreeMap<(u32, u64), Who>,
     pub shards: BTreeMap<Who, ShardTruth>,
@@ -77,6 +77,9 @@ pub struct RunTruth {
     pub round_trip_ns_max: u64,
     /// How many masters took it up.
     pub take_overs: u64,
+    /// Changes of level that each agent's load heard of; whether one came late to any.
+    pub changes_heard: BTreeMap<Who, usize>,
+    pub was_level_late: bool,
 }
 
 /// One agent's part of a run.
@@ -86,6 +89,8 @@ pub struct ShardTruth {
     /// Deltas by seq, from 1: the bytes, and the counts up to and with it.
     sent: Vec<(Bytes, Counts)>,
     pub last_start_ns: u64,
+    /// Where its run time begins: for one whose order came late, when it came.
+    pub began_ns: u64,
 }
 
 impl ShardTruth {
@@ -105,8 +110,8 @@ impl RunTruth {
         shard.started += 1;
         shard.last_start_ns = now_ns;
         let other = match begun {
-            Begun::Arrival { scenario, segment, number, .. } => {
-                match self.arrivals.entry((scenario, segment, number)) {
+            Begun::Arrival { copy, scenario, segment, number, .. } => {
+                match self.arrivals.entry((copy, scenario, segment, number)) {
                     Entry::Vacant(place) => {
                         place.insert(who.clone());
                         return Ok(());

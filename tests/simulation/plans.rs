@@ -33,17 +33,32 @@ pub fn draw(chance: &mut Chance) -> Arc<ValidPlan> {
         "load": chance.pick(&["total", "total", "total", "per_agent"]),
         "elastic": chance.percent(50),
         "on_agent_loss": chance.pick(&["continue", "redistribute", "redistribute", "abort"]),
+        "thresholds": thresholds(chance),
         "scenarios": scenarios,
     });
     let read = document::from_json(&document);
     Arc::new(read.unwrap_or_else(|problems| panic!("{problems}: {document}")).plan)
 }
 
+/// What no run keeps to, whose requests take a millisecond.
+pub const NOT_KEPT: &str = "p(95) < 0.5ms";
+
+fn thresholds(chance: &mut Chance) -> Value {
+    match chance.below(20) {
+        0 => json!([NOT_KEPT]),
+        1 => json!([{ "expr": NOT_KEPT, "abort": true, "grace": "1s" }]),
+        2 => json!([{ "expr": NOT_KEPT, "abort": true, "window": "2s" }, "p(95) < 60s"]),
+        3 => json!(["p(95) < 60s"]),
+        _ => json!([]),
+    }
+}
+
 fn constant(chance: &mut Chance) -> Value {
+    let most_ms = if chance.percent(30) { 20_000 } else { 9_000 };
     json!({
         "executor": "constant-arrival-rate",
         "rate": format!("{}/s", chance.between(3, 60)),
-        "duration": format!("{}ms", chance.between(1_500, 9_000)),
+        "duration": format!("{}ms", chance.between(1_500, most_ms)),
         "max_vus": chance.between(2, 60),
     })
 }

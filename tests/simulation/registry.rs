@@ -20,6 +20,8 @@ pub struct Registry {
     /// By agent's name: its entry, and until when its lease holds.
     entries: BTreeMap<AgentId, (Member, u64)>,
     pub gone_until_ns: u64,
+    /// It was made anew from nothing: until then a watch does not take whoever is not there for gone.
+    doubted_until_ns: u64,
     /// For agents and masters, until when they do not reach it.
     pub agents_cut_until_ns: BTreeMap<usize, u64>,
     pub masters_cut_until_ns: BTreeMap<usize, u64>,
@@ -73,6 +75,7 @@ impl World {
             // Another process has the name, until its lease ends.
             return;
         }
+        // One whose lease is no more is told so, and enters itself anew.
         let before = self.registry.entries.insert(name, (member.clone(), now_ns + LEASE));
         self.agenda.at(now_ns + LEASE, Item::LeaseEnds { agent, incarnation });
         if before.is_none_or(|(before, _)| before != member) {
@@ -116,6 +119,16 @@ impl World {
         }
     }
 
+    /// Nothing is left of it, leases and election included. Who counts on its lease learns of that at its next renewal.
+    pub fn wipe_registry(&mut self) {
+        let now_ns = self.now_ns();
+        tell!(self, "etcd is another one, without a past");
+        self.registry.entries.clear();
+        self.registry.elected = None;
+        self.registry.doubted_until_ns = now_ns + LEASE;
+        self.tell_watches();
+    }
+
     /// Something has changed: each master hears of it, sooner or later.
     pub fn tell_watches(&mut self) {
         for master in 0..self.masters.len() {
@@ -130,6 +143,12 @@ impl World {
         let cut_ns = self.registry.masters_cut_until_ns.get(&master).copied().unwrap_or(0);
         let at_ns = (now_ns + delay_ns).max(stuck_ns).max(cut_ns).max(self.registry.gone_until_ns);
         let life = self.masters[master].life;
+        let doubted_ns = self.registry.doubted_until_ns;
+        if doubted_ns > at_ns {
+            let view = View { is_connected: false, members: self.masters[master].view.members.clone() };
+            self.agenda.at(at_ns, Item::Viewed { master, life, view });
+        }
+        let at_ns = at_ns.max(doubted_ns);
         if cut_ns.max(self.registry.gone_until_ns) > now_ns + WATCH_SILENT {
             let view = View { is_connected: false, members: self.masters[master].view.members.clone() };
             self.agenda.after(WATCH_SILENT, Item::Viewed { master, life, view });

@@ -13,9 +13,14 @@ use crate::world::{Outcome, World};
 /// Lines of a failing world that are shown.
 const LAST_EVENTS: usize = 120;
 
+/// Agents that were given up and told later what they had done, as it is named among what was lived through.
+pub const RETURNED: &str = "agents heard again";
+
 /// What many worlds were like together.
 #[derive(Default)]
 pub struct Lived {
+    /// Of all threads.
+    pub cpu: Duration,
     pub worlds: u64,
     pub turns: u64,
     pub faults: BTreeMap<&'static str, u64>,
@@ -49,6 +54,10 @@ pub fn live_all(seeds: impl Iterator<Item = u64> + Send, within: Option<Duration
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let _used = OnDrop(|| {
+                    let mut lived = lived.lock().unwrap_or_else(PoisonError::into_inner);
+                    lived.cpu += cpu_of_thread();
+                });
                 while !has_failed.load(Ordering::Relaxed)
                     && within.is_none_or(|within| began.elapsed() < within)
                 {
@@ -73,6 +82,21 @@ pub fn live_all(seeds: impl Iterator<Item = u64> + Send, within: Option<Duration
         tell_of(failed.into_inner());
     }
     lived.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// How long this thread has been on a core; nothing where the system does not say.
+fn cpu_of_thread() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let ns = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
+    Duration::from_nanos(ns.unwrap_or(0))
 }
 
 /// Lives a world once more, in words.

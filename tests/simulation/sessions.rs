@@ -13,7 +13,7 @@ use crate::network::StreamKey;
 use crate::sabotage::Sabotage;
 use crate::world::{Item, MS, SECOND, World, tell};
 
-/// How long a stream counts as live after its leader's last word: as the protocol says, not as the machine does.
+/// How long a stream counts as live after its leader's last word was said: as the protocol says, not as the machine does.
 const STREAM_TRUST: u64 = 4 * SECOND;
 
 /// A run on an agent.
@@ -27,8 +27,9 @@ pub struct Carried {
     pub engine: Option<Engine>,
     /// The newest look that is to come.
     look: u64,
-    /// When an order or a Hello of a leader last came, in world time.
+    /// When an order or a Hello of a leader last came, in world time; and when the newest of them was said.
     heard_ns: u64,
+    spoken_ns: u64,
     /// When its stream was last seen to be there, in world time.
     streamed_ns: u64,
     /// The highest epoch that was followed.
@@ -37,7 +38,7 @@ pub struct Carried {
 
 impl World {
     /// An order has come, on whatever stream.
-    pub fn order_arrives(&mut self, key: StreamKey, order: Order) {
+    pub fn order_arrives(&mut self, key: StreamKey, order: Order, said_ns: u64) {
         let node = &self.agents[key.agent];
         let stream = &self.network.streams[key.place];
         if let Order::Hello(hello) = order {
@@ -46,7 +47,7 @@ impl World {
                 let reason = "connection refused".to_owned();
                 return self.agenda.after(delay, Item::Refused { stream: key, reason, fatal: false });
             }
-            return self.hello_arrives(key, hello);
+            return self.hello_arrives(key, hello, said_ns);
         }
         let run = stream.run;
         if let (true, Some(id), true) =
@@ -56,12 +57,13 @@ impl World {
             let Some(carried) = self.agents[key.agent].runs.get_mut(&run) else { return };
             if carried.stream.is_some_and(|(ours, _)| ours == id) {
                 carried.heard_ns = now_ns;
+                carried.spoken_ns = carried.spoken_ns.max(said_ns);
             }
             self.session_event(key.agent, run, Event::Order { stream: id, order });
         }
     }
 
-    fn hello_arrives(&mut self, key: StreamKey, sealed: SealedHello) {
+    fn hello_arrives(&mut self, key: StreamKey, sealed: SealedHello, said_ns: u64) {
         let now_ns = self.now_ns();
         let sabotage = self.sabotage;
         let node = &mut self.agents[key.agent];
@@ -102,6 +104,7 @@ impl World {
         self.session_event(key.agent, run, Event::Opened { stream: id, hello });
         let Some(carried) = self.agents[key.agent].runs.get_mut(&run) else { return };
         if carried.stream.is_some_and(|(ours, _)| ours == id) {
+            carried.spoken_ns = carried.spoken_ns.max(said_ns);
             let highest = carried.epoch;
             carried.epoch = highest.max(epoch);
             if epoch < highest {
@@ -149,18 +152,19 @@ impl World {
         let Some(carried) = node.runs.get_mut(&run).filter(|carried| carried.look == number) else { return };
         let Some(load) = carried.engine.as_mut().filter(|load| load.number == engine) else { return };
         let looked = load.look(monotonic_ns, &mut self.chance);
-        let heard_ns = carried.heard_ns;
+        let (heard_ns, spoken_ns) = (carried.heard_ns, carried.spoken_ns);
         if carried.stream.is_some() {
             carried.streamed_ns = now_ns;
         }
         // That a stream is gone, the load hears at the next tick; after a pause of the process it may look before that.
         let awake_ns = carried.streamed_ns.max(node.asleep_until_ns.min(now_ns));
-        let is_trusted = now_ns < heard_ns + STREAM_TRUST && now_ns <= awake_ns + TICK;
+        let is_trusted = now_ns < spoken_ns + STREAM_TRUST && now_ns <= awake_ns + TICK;
         let is_heard = now_ns < heard_ns + node.orphan_timeout.as_nanos();
         if !looked.begun.is_empty() && !(is_heard && (is_trusted || monotonic_ns < node.lease_until_ns)) {
             self.violate(format!(
-                "a{agent} sends and may not: a leader was heard {} ms ago, stream {is_trusted}",
-                (now_ns - heard_ns) / MS
+                "a{agent} sends and may not: a leader was heard {} ms ago, and spoke {} ms ago; stream {is_trusted}",
+                (now_ns - heard_ns) / MS,
+                (now_ns - spoken_ns) / MS
             ));
         }
         let truth = self.oracle.runs.entry(run).or_default();
@@ -253,13 +257,18 @@ impl World {
             }
             Action::Start { at_ns } => self.start(agent, run, at_ns),
             Action::Adjust(adjustment) => {
+                let truth = self.oracle.runs.entry(run).or_default();
+                *truth.changes_heard.entry(who).or_default() += 1;
+                truth.was_level_late |= adjustment.from > adjustment.change.at;
                 if let Some(engine) = &mut carried.engine {
                     engine.adjust(adjustment);
                 }
             }
             Action::Move(order) => {
-                let told = carried.engine.as_mut().map(|engine| engine.move_lanes(&order, monotonic_ns));
                 tell!(self, "a{agent} moves {order:?}");
+                let order = sabotage.moved(order);
+                let Some(carried) = self.agents[agent].runs.get_mut(&run) else { return };
+                let told = carried.engine.as_mut().map(|engine| engine.move_lanes(&order, monotonic_ns));
                 for event in told.into_iter().flatten() {
                     self.session_event(agent, run, Event::Load(event));
                 }
@@ -292,7 +301,7 @@ impl World {
     fn start(&mut self, agent: usize, run: RunId, at_ns: u64) {
         let now_ns = self.now_ns();
         let node = &mut self.agents[agent];
-        let monotonic_ns = node.monotonic_ns(now_ns);
+        let (monotonic_ns, who) = (node.monotonic_ns(now_ns), node.who());
         node.engines += 1;
         let (number, at_world_ns) = (node.engines, node.world_ns(at_ns));
         let Some(carried) = node.runs.get_mut(&run) else { return };
@@ -306,6 +315,7 @@ impl World {
             truth.starts_ns.push(at_world_ns);
         }
         truth.start_epochs.push(epoch);
+        truth.shards.entry(who).or_default().began_ns = at_world_ns;
         tell!(self, "a{agent} starts its load at {:.4} s", at_world_ns as f64 / 1e9);
         self.plan_look(agent, run, monotonic_ns);
     }
@@ -338,7 +348,7 @@ fn admit(node: &mut AgentNode, sealed: &SealedHello, now_unix_ms: u64) -> Result
     match node.fence.tombstone(hello.run) {
         Some(Tombstone::GivenUp) => Err("the run is over".to_owned()),
         Some(Tombstone::Durable { .. }) => Ok(hello),
-        None if node.is_leaving => Err("the agent is leaving".to_owned()),
+        None if node.is_leaving || node.is_draining => Err("the agent is leaving".to_owned()),
         None => Ok(hello),
     }
 }
@@ -362,6 +372,7 @@ impl Carried {
             engine: None,
             look: 0,
             heard_ns: now_ns,
+            spoken_ns: 0,
             streamed_ns: now_ns,
             epoch: 0,
         }

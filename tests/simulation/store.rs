@@ -122,6 +122,14 @@ impl Store {
         Ok(())
     }
 
+    /// Breaks a promise: the newest part once more, as another one.
+    pub fn append_again(&mut self, run: RunId) {
+        let Some(stored) = self.runs.get_mut(&run) else { return };
+        let Some((number, part)) = stored.parts.last_key_value() else { return };
+        let again = Part { number: number + 1, ..(**part).clone() };
+        stored.append(&Arc::new(again));
+    }
+
     pub fn unended(&self) -> Vec<RunId> {
         self.runs.iter().filter(|(_, stored)| stored.ending.is_none()).map(|(run, _)| *run).collect()
     }

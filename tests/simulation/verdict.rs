@@ -1,13 +1,18 @@
 //! The end of a run against what was true: everything that was started is counted or lies in a named gap, and what was planned is accounted for.
 
+use std::collections::BTreeSet;
+
 use volcanion_common::plan::profile::Profile;
-use volcanion_common::plan::{Load, Plan};
+use volcanion_common::plan::{Level, Load, Plan, Scenario};
+use volcanion_common::units::{Micros, Rate, RunTime};
 use volcanion_common::view::{RunStatus, StopReason};
 use volcanion_master::merge::AgentState;
 
-use crate::oracle::RunTruth;
+use crate::lanes;
+use crate::oracle::{RunTruth, Who};
 use crate::plans;
 use crate::store::Stored;
+use crate::world::MS;
 
 /// See the module.
 pub fn check(stored: &Stored, truth: &RunTruth, wall_apart_ms: u64) -> Result<(), String> {
@@ -16,11 +21,36 @@ pub fn check(stored: &Stored, truth: &RunTruth, wall_apart_ms: u64) -> Result<()
     if metrics.completeness.complete != metrics.completeness.gaps.is_empty() {
         return Err("it counts as complete, and has gaps".to_owned());
     }
+    let named: BTreeSet<&str> = metrics.completeness.gaps.iter().map(|gap| gap.agent.as_str()).collect();
+    if let Some(state) =
+        stored.agents.values().find(|s| s.gap.is_some() && !named.contains(s.agent.0.as_str()))
+    {
+        return Err(format!("the gap of {} is not named", state.agent));
+    }
+    for who in lanes::follow(stored)? {
+        let state = stored.agents.get(&who);
+        if !state.is_some_and(|state| state.is_lost() || state.is_whole()) {
+            return Err(format!("{} had lanes taken from it, and was neither lost nor at its end", who.0));
+        }
+    }
     // After a take-over the start is known by a wall clock: what it may be off by, a gap may be short by.
     let apart_s = if truth.take_overs > 0 { (2 * wall_apart_ms).div_ceil(1_000).max(1) } else { 0 };
     let slack = apart_s * most_per_second(stored);
     for (who, shard) in &truth.shards {
         let state = stored.agents.get(who);
+        if let Some(gap) = state.and_then(|state| state.gap) {
+            let closed_ns =
+                shard.began_ns + gap.to.0 * 1_000 + truth.round_trip_ns_max + 2 * wall_apart_ms * MS;
+            if shard.last_start_ns > closed_ns {
+                return Err(format!(
+                    "{} began something {} ms after its gap {}..{} was over",
+                    who.0,
+                    (shard.last_start_ns - closed_ns) / MS,
+                    gap.from.0,
+                    gap.to.0
+                ));
+            }
+        }
         let started: u64 = state.map_or(0, |state| state.scenarios.iter().map(|counts| counts.started).sum());
         match state.and_then(|state| state.gap) {
             None if shard.started != started => {
@@ -42,6 +72,7 @@ pub fn check(stored: &Stored, truth: &RunTruth, wall_apart_ms: u64) -> Result<()
         }
     }
     check_start(truth)?;
+    check_thresholds(stored)?;
     check_planned(stored, truth)
 }
 
@@ -60,11 +91,22 @@ fn check_start(truth: &RunTruth) -> Result<(), String> {
     Ok(())
 }
 
+/// What was not kept is seen, in whatever pieces the numbers came.
+fn check_thresholds(stored: &Stored) -> Result<(), String> {
+    let Some(ending) = &stored.ending else { return Ok(()) };
+    let is_broken = stored.plan.thresholds.iter().any(|threshold| threshold.expr == plans::NOT_KEPT);
+    let has_any = ending.metrics.total_requests > 0;
+    if is_broken && has_any && ending.stop_reason == StopReason::Completed {
+        return Err("a threshold was not kept, and the run counts as completed".to_owned());
+    }
+    Ok(())
+}
+
 /// planned = started + dropped + missed + in gaps.
 fn check_planned(stored: &Stored, truth: &RunTruth) -> Result<(), String> {
     let Some(ending) = &stored.ending else { return Ok(()) };
     let is_whole = (ending.status, ending.stop_reason) == (RunStatus::Completed, StopReason::Completed);
-    let Some(planned) = planned(&stored.plan, stored.members.len() as u64) else { return Ok(()) };
+    let Some(planned) = planned(stored, truth) else { return Ok(()) };
     let totals = truth.totals();
     let gaps: u64 = stored.agents.values().map(in_gap).sum();
     let accounted = totals.started + totals.dropped + totals.missed + gaps;
@@ -83,15 +125,68 @@ fn in_gap(state: &AgentState) -> u64 {
     state.gap.map_or(0, |gap| gap.at_most_requests - going)
 }
 
-/// Arrivals of a plan that has nothing but them.
-fn planned(plan: &Plan, agents: u64) -> Option<u64> {
-    let times = if plan.load == Load::PerAgent { agents } else { 1 };
-    if plans::is_controlled(plan) {
+/// Arrivals of a plan that has nothing but them: of the first agents, and of each copy that a joiner began.
+fn planned(stored: &Stored, truth: &RunTruth) -> Option<u64> {
+    let of = |plan: &Plan, from: RunTime| -> Option<u64> {
+        plan.scenarios.iter().map(|s| arrivals(s, from)).sum()
+    };
+    let mut plan = stored.plan.plan().clone();
+    let copies = stored
+        .moves
+        .values()
+        .filter(|kept| !kept.order.take.is_empty() && lanes::is_copy(stored, &kept.agent, kept.incarnation));
+    if plans::is_controlled(&plan) {
+        return if copies.count() == 0 { planned_of_levels(stored, truth) } else { None };
+    }
+    let mut more = 0;
+    for kept in copies {
+        more += arrivals(plan.scenarios.get(kept.order.scenario as usize)?, kept.order.from)?;
+    }
+    plans::multiply(&mut plan, times(stored));
+    Some(of(&plan, RunTime::START)? + more)
+}
+
+fn times(stored: &Stored) -> u64 {
+    if stored.plan.load == Load::PerAgent { stored.members.len() as u64 } else { 1 }
+}
+
+/// Arrivals of a scenario that are due from a moment on.
+fn arrivals(scenario: &Scenario, from: RunTime) -> Option<u64> {
+    let profile = Profile::of_arrivals(&scenario.executor)?;
+    let since = from.since(RunTime::START.plus(scenario.start_time));
+    Some(profile.count() - profile.count_before(since.as_nanos()))
+}
+
+/// What the levels of the first scenario asked for one after the other, where every agent took all of them in time; what late ones did is theirs to say.
+fn planned_of_levels(stored: &Stored, truth: &RunTruth) -> Option<u64> {
+    let has_all = |who: &Who| truth.changes_heard.get(who).copied().unwrap_or(0) == stored.changes.len();
+    let is_loose = truth.was_level_late || !truth.shards.keys().all(has_all);
+    if is_loose || stored.agents.values().any(|state| state.gap.is_some()) {
         return None;
     }
-    let mut plan = plan.clone();
-    plans::multiply(&mut plan, times);
-    plan.scenarios.iter().map(|s| Profile::of_arrivals(&s.executor).map(|profile| profile.count())).sum()
+    let (first, others) = stored.plan.scenarios.split_first()?;
+    let Some(Level::Rate(mut rate)) = first.executor.start_level() else { return None };
+    let (times, duration) = (times(stored), first.executor.duration());
+    let (mut planned, mut origin) = (0, Micros::ZERO);
+    for change in stored.changes.values() {
+        let at = change.at.since(RunTime::START.plus(first.start_time));
+        let profile = Profile::of_rate(faster(rate, times), Micros(duration.0.saturating_sub(origin.0)));
+        planned += profile.count_before(Micros(at.0.saturating_sub(origin.0)).as_nanos());
+        let Level::Rate(next) = change.level else { return None };
+        (rate, origin) = (next, at);
+    }
+    planned += Profile::of_rate(faster(rate, times), Micros(duration.0.saturating_sub(origin.0))).count();
+    for scenario in others {
+        let mut plan = stored.plan.plan().clone();
+        plan.scenarios = vec![scenario.clone()];
+        plans::multiply(&mut plan, times);
+        planned += arrivals(plan.scenarios.first()?, RunTime::START)?;
+    }
+    Some(planned)
+}
+
+fn faster(rate: Rate, times: u64) -> Rate {
+    Rate::from_micro_per_hour(rate.micro_per_hour() * times)
 }
 
 fn most_per_second(stored: &Stored) -> u64 {
