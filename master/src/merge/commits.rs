@@ -180,8 +180,9 @@ mod tests {
                 let (from_ms, to_ms) = (second as u64 * 1_000, (second as u64 + 1) * 1_000);
                 for (i, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                     let mut delta = delta(from_ms, to_ms, *count);
-                    states[i].add(states[i].seq.next(), &mut delta, &[]);
-                    collector.add(i, delta, &states[i]);
+                    let state = &mut states[i];
+                    state.add(state.seq.next(), &mut delta, &[]);
+                    collector.add(i, delta, state);
                 }
                 queue.extend(collector.close());
                 prop_assert!(queue.parts.len() <= PARTS_MAX);
