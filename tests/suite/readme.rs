@@ -1,6 +1,7 @@
 //! The README says what is there: its commands exist, its flags are flags, its plans and those of the plan's reference are valid.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -94,18 +95,39 @@ fn every_field_of_the_schema_is_in_the_reference() {
 }
 
 #[test]
-fn linked_files_are_there() {
-    for name in ["README.md", "ARCHITECTURE.md", "docs/plan.md", "docs/rest.md"] {
-        let path = root().join(name);
+fn linked_files_and_their_headings_are_there() {
+    let docs = fs::read_dir(root().join("docs"))
+        .expect("there are docs")
+        .map(|entry| entry.expect("it is read").path());
+    let others =
+        ["README.md", "ARCHITECTURE.md", "deploy/kubernetes/README.md"].map(|name| root().join(name));
+    let pages: Vec<PathBuf> = docs.chain(others).collect();
+    assert!(pages.len() >= 9, "{pages:?}");
+    for path in pages {
         let text = fs::read_to_string(&path).expect("it is there");
         let folder = path.parent().expect("a file is in a folder");
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-            .filter(|link| !link.contains("://") && !link.starts_with('#'))
-        {
-            assert!(folder.join(link).exists(), "{name} links to {link}");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, heading) =
+                link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
+            let linked = if file.is_empty() { path.clone() } else { folder.join(file) };
+            assert!(linked.exists(), "{} links to {link}", path.display());
+            if let Some(heading) = heading {
+                let there = headings(&fs::read_to_string(&linked).expect("it is a text"));
+                assert!(there.iter().any(|known| known == heading), "{} links to {link}", path.display());
+            }
         }
     }
+}
+
+/// How links name the headings of a page: in lower case, without marks, with hyphens for spaces.
+fn headings(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| line.starts_with('#'));
+    lines
+        .map(|line| {
+            let words = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
 }
