@@ -232,8 +232,11 @@ impl World {
         if self.masters[master].life != life || !self.masters[master].is_alive {
             return;
         }
-        let members = if view.is_connected { self.members_now() } else { view.members };
-        self.masters[master].view = View { is_connected: view.is_connected, members };
+        // What was on its way when etcd was made anew is told of the new one.
+        let is_connected = view.is_connected && self.now_ns() >= self.registry.doubted_until_ns;
+        let members =
+            if is_connected { self.members_now() } else { self.masters[master].view.members.clone() };
+        self.masters[master].view = View { is_connected, members };
         let runs: Vec<RunId> = self.masters[master].runs().collect();
         runs.into_iter().for_each(|run| self.look_at_fleet(master, run));
     }

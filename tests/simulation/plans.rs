@@ -68,7 +68,7 @@ fn ramping(chance: &mut Chance) -> Value {
         "executor": "ramping-arrival-rate",
         "start_rate": format!("{}/s", chance.between(0, 20)),
         "stages": [
-            { "duration": format!("{}ms", chance.between(500, 3_000)), "target": format!("{}/s", chance.between(0, 60)) },
+            { "duration": format!("{}ms", chance.between(500, 3_000)), "target": format!("{}/s", chance.between(1, 60)) },
             { "duration": format!("{}ms", chance.between(500, 4_000)), "target": format!("{}/s", chance.between(0, 30)) },
         ],
         "max_vus": chance.between(2, 60),

@@ -21,7 +21,7 @@ pub struct Registry {
     entries: BTreeMap<AgentId, (Member, u64)>,
     pub gone_until_ns: u64,
     /// It was made anew from nothing: until then a watch does not take whoever is not there for gone.
-    doubted_until_ns: u64,
+    pub doubted_until_ns: u64,
     /// For agents and masters, until when they do not reach it.
     pub agents_cut_until_ns: BTreeMap<usize, u64>,
     pub masters_cut_until_ns: BTreeMap<usize, u64>,

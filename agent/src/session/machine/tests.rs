@@ -32,6 +32,7 @@ impl Bench {
         bench.open(1, 0);
         bench.prepare(1, 1);
         bench.event(Event::Compiled { attempt: 1, result: Ok(2) });
+        bench.alive();
         bench.order(Order::StartAt { monotonic_ns: 0 });
         bench.load(LoadEvent::Started { monotonic_ns: 1_000 * SECOND_NS });
         bench.alive();
