@@ -98,7 +98,7 @@ impl Desk {
         let us = Candidate { id: "us".to_owned(), rest: Some("http://us:1".to_owned()), store: None };
         let (campaigner, office) = Campaigner::begin(world, Arc::clone(&hand) as _, us).await.unwrap();
         let task = tokio::spawn(campaigner.stand(Duration::from_secs(5)));
-        Self { hand, office, store, stop, task, folder: folder }
+        Self { hand, office, store, stop, task, folder }
     }
 
     fn say(&self, standing: Standing) {
