@@ -41,10 +41,10 @@ image-root: build
 deps:
 	@tests/setup.sh test
 
-# The real cluster comes last, alone: it and the others would take each other's time.
+# The real cluster comes last, alone: it and the others would take each other's time. (`--workspace`, for the same dependencies as before.)
 test: deps
 	VOLCANION_K8S= cargo test --workspace --locked
-	$(if $(VOLCANION_K8S),cargo test --test suite --locked -- kubernetes --nocapture)
+	$(if $(VOLCANION_K8S),cargo test --workspace --test suite --locked -- kubernetes --nocapture)
 
 fuzz:
 	@tests/setup.sh build
@@ -59,7 +59,7 @@ soak:
 # What measures time or CPU comes last, one after the other and with nothing beside it.
 test-all: deps
 	VOLCANION_LONG_TESTS=1 cargo test --workspace --locked
-	VOLCANION_ALONE=1 cargo test --test suite --locked -- start_skew scale --test-threads=1 --nocapture
+	VOLCANION_ALONE=1 cargo test --workspace --test suite --locked -- start_skew scale --test-threads=1 --nocapture
 
 # cargo-deny reads deny.toml. What needs no database of advisories runs here and in `make test`; advisories are for `make audit`.
 lint:
