@@ -197,9 +197,10 @@ impl Cut {
         Self { run, plan, sent_to, late: None }
     }
 
-    /// The row that a part makes, with what was late before it; a late part makes none.
+    /// The row that a part makes, with what was late before it; a late part makes none, nor does one that ends in the last row's millisecond: a
+    /// receiver knows no finer instants.
     pub fn part(&mut self, delta: &Delta, start_unix_us: i64) -> Option<Row> {
-        if delta.to <= self.sent_to {
+        if instant_ms(start_unix_us, delta.to) <= instant_ms(start_unix_us, self.sent_to) {
             if !delta.series.is_empty() || !delta.scenarios.is_empty() {
                 self.late.get_or_insert_default().add(delta);
             }
@@ -327,8 +328,12 @@ pub fn row(
         None,
         &view.response_time_ms,
     );
-    let at_unix_us = start_unix_us.saturating_add(i64::try_from(at.0).unwrap_or(i64::MAX));
-    Row { run, plan: Arc::clone(plan), at_unix_ms: at_unix_us.div_euclid(1_000), samples }
+    Row { run, plan: Arc::clone(plan), at_unix_ms: instant_ms(start_unix_us, at), samples }
+}
+
+/// An instant of run time, in milliseconds since 1970.
+fn instant_ms(start_unix_us: i64, at: RunTime) -> i64 {
+    start_unix_us.saturating_add(i64::try_from(at.0).unwrap_or(i64::MAX)).div_euclid(1_000)
 }
 
 fn quantiles(
@@ -372,6 +377,22 @@ mod tests {
             ..Delta::default()
         };
         Part { number, delta: Arc::new(delta), agents: Vec::new(), checkpoint: None, warnings: None }
+    }
+
+    #[test]
+    fn a_sliver_that_ends_in_the_same_millisecond_goes_with_what_is_late() {
+        let outgoing = Arc::new(Outgoing::default());
+        let mut feed = feed(&outgoing, None);
+        feed.part(&part(1, 0, 1, 10));
+        let whole = part(2, 1, 2, 3);
+        let sliver = Delta { to: RunTime(1_000_300), ..(*whole.delta).clone() };
+        feed.part(&Part { delta: Arc::new(sliver), ..whole });
+        feed.end();
+        let rows: Vec<_> = rows(&outgoing)
+            .into_iter()
+            .map(|row| (row.at_unix_ms, value(&row, "volcanion_interval_requests", None)))
+            .collect();
+        assert_eq!(rows, [(1_704_164_646_500, 10.0), (1_704_164_646_501, 3.0)]);
     }
 
     fn feed(outgoing: &Arc<Outgoing>, taken_up: Option<TakenUpAt>) -> Feed {
