@@ -165,6 +165,11 @@ impl AgentState {
         self.gap.is_some() || self.was_unheard
     }
 
+    /// Up to when it is known what became of its arrivals: it told of them, or they are counted as missed.
+    pub fn accounted_to(&self) -> RunTime {
+        self.reported_to.max(self.missed_to)
+    }
+
     /// Iterations that it started.
     pub fn iterations(&self) -> u64 {
         self.scenarios.iter().map(|counts| counts.started).sum()

@@ -34,7 +34,7 @@ impl RunMachine {
         drafts
     }
 
-    /// What lost agents had, and such as ended early, goes to the others.
+    /// What lost agents had, and such as ended early, goes to the others: not before what is already known of it.
     pub(super) fn grants_of_lost(&mut self) -> Vec<Draft> {
         let at = self.move_at();
         let is_left = |i: &usize| {
@@ -49,11 +49,14 @@ impl RunMachine {
         let mut given = BTreeMap::new();
         let mut drafts = Vec::new();
         for scenario in self.movable_scenarios(at) {
-            let lanes: BTreeSet<u32> = left
-                .iter()
-                .flat_map(|i| self.peers[*i].lanes[scenario as usize].owned.iter().copied())
-                .collect();
-            drafts.extend(self.grants(scenario, lanes.into_iter().collect(), at, false, &mut given));
+            let owned = |i: usize| &self.peers[i].lanes[scenario as usize].owned;
+            let lanes: BTreeSet<u32> = left.iter().flat_map(|i| owned(*i).iter().copied()).collect();
+            let holders = left.iter().filter(|i| !owned(**i).is_empty());
+            // After a take-over our run time may be behind the agents'.
+            let at = holders.map(|i| self.peers[*i].state.accounted_to()).fold(at, RunTime::max);
+            if at < self.end_of(scenario) {
+                drafts.extend(self.grants(scenario, lanes.into_iter().collect(), at, false, &mut given));
+            }
         }
         drafts
     }

@@ -236,7 +236,7 @@ impl RunMachine {
             let is_in_time = |draft: &Draft| draft.is_fixed || at < self.end_of(draft.order.scenario);
             if self.moving.in_flight.iter().all(is_in_time) {
                 let later = self.moving.in_flight.iter_mut().filter(|draft| !draft.is_fixed);
-                later.for_each(|draft| draft.order.from = at);
+                later.for_each(|draft| draft.order.from = draft.order.from.max(at));
                 return self.save_moves();
             }
         }

@@ -212,3 +212,39 @@ fn what_was_said_of_the_run_and_how_late_its_agents_were_outlives_the_master() {
     assert_eq!(lags, [0.7, 0.02]);
     assert!(!b.seen.iter().any(|action| matches!(action, Action::Warn(_))), "it is not said twice");
 }
+
+#[test]
+fn what_was_started_by_one_that_ended_early_is_nobody_elses_though_the_new_masters_clock_is_behind() {
+    // A taker that is heard first has intervals closed, and with them what is missed counted, up to 8 s.
+    for (is_taker_first, from) in [(false, RunTime(7_000_000)), (true, RunTime(8_000_000))] {
+        let mut old = Bench::running(open_plan(10, 20, json!({ "elastic": true })), &["a", "b"]);
+        old.at_ms(1_010);
+        old.delta("a", 1, &delta(0, 1_000, 5));
+        old.delta("b", 1, &delta(0, 1_000, 5));
+        let mut b = old.taken_over(500);
+        // Nobody is reached until it is too late to go by the agents' run time. There 8 s are over, here it is 4.6 s.
+        b.at_ns(b.now.monotonic_ns + 3_100 * MS);
+        b.open("a", ShardState::Running);
+        if is_taker_first {
+            b.delta("a", 2, &delta(1_000, 8_000, 35));
+        }
+        b.open("b", ShardState::Finished);
+        let warning = Warning { code: "orphaned".to_owned(), ..Warning::default() };
+        b.delta("b", 2, &Delta { warnings: vec![warning], ..delta(1_000, 7_000, 30) });
+        b.finished("b", 2);
+        let orders = b.orders("a").into_iter();
+        let moves: Vec<_> = orders
+            .filter_map(|order| if let Order::Move(order) = order { Some(order) } else { None })
+            .collect();
+        assert_eq!(moves.iter().map(|order| order.from).collect::<Vec<_>>(), [from]);
+        let moved = Moved { number: moves[0].number, from: RunTime(8_200_000) };
+        b.report("a", Report::Moved(moved));
+        if !is_taker_first {
+            b.delta("a", 2, &delta(1_000, 8_000, 35));
+        }
+        b.delta("a", 3, &delta(8_000, 20_000, 119));
+        b.finished("a", 3);
+        let m = &b.ending().metrics;
+        assert_eq!((m.iterations, m.missed_iterations), (194, 6), "200 were planned");
+    }
+}
