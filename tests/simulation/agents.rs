@@ -148,7 +148,7 @@ impl World {
         tell!(self, "a{agent} dies");
         for run in runs.keys() {
             if let Some(truth) = self.oracle.runs.get_mut(run) {
-                truth.died(&who);
+                truth.let_go(&who);
             }
         }
         let open: Vec<usize> = self.network.open_streams().collect();

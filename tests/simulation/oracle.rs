@@ -62,7 +62,7 @@ pub struct RunTruth {
     pub accepted_ns: u64,
     /// Who began what; nobody else may.
     arrivals: BTreeMap<(u64, u32, u64, u64), Who>,
-    /// Who has an iteration of a VU going.
+    /// Who has an iteration of a VU going, and may send for it.
     vus: BTreeMap<(u32, u64), Who>,
     pub shards: BTreeMap<Who, ShardTruth>,
     /// What the parts in the store come to.
@@ -134,8 +134,8 @@ impl RunTruth {
         }
     }
 
-    /// The process is dead: whatever it had going is over.
-    pub fn died(&mut self, who: &Who) {
+    /// The process is dead, or may not send any more: whatever it had going is over, or sends nothing. What it begins later all the same is its fault.
+    pub fn let_go(&mut self, who: &Who) {
         self.vus.retain(|_, owner| owner != who);
     }
 

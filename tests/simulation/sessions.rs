@@ -8,8 +8,9 @@ use volcanion_common::session::{Hello, Order, Report, SealedHello, ShardState, U
 use volcanion_common::shard::Shard;
 
 use crate::agents::{AgentNode, TICK};
-use crate::engine::Engine;
+use crate::engine::{Begun, Engine};
 use crate::network::StreamKey;
+use crate::oracle::Who;
 use crate::sabotage::Sabotage;
 use crate::world::{Item, MS, SECOND, World, tell};
 
@@ -152,23 +153,22 @@ impl World {
         let Some(carried) = node.runs.get_mut(&run).filter(|carried| carried.look == number) else { return };
         let Some(load) = carried.engine.as_mut().filter(|load| load.number == engine) else { return };
         let looked = load.look(monotonic_ns, &mut self.chance);
-        let (heard_ns, spoken_ns) = (carried.heard_ns, carried.spoken_ns);
         if carried.stream.is_some() {
             carried.streamed_ns = now_ns;
         }
-        // That a stream is gone, the load hears at the next tick; after a pause of the process it may look before that.
-        let awake_ns = carried.streamed_ns.max(node.asleep_until_ns.min(now_ns));
-        let is_trusted = now_ns < spoken_ns + STREAM_TRUST && now_ns <= awake_ns + TICK;
-        let is_heard = now_ns < heard_ns + node.orphan_timeout.as_nanos();
-        if !looked.begun.is_empty() && !(is_heard && (is_trusted || monotonic_ns < node.lease_until_ns)) {
+        let (heard_ns, spoken_ns) = (carried.heard_ns, carried.spoken_ns);
+        if !looked.begun.is_empty() && !self.may_send(agent, run) {
             self.violate(format!(
-                "a{agent} sends and may not: a leader was heard {} ms ago, and spoke {} ms ago; stream {is_trusted}",
+                "a{agent} sends and may not: a leader was heard {} ms ago, and spoke {} ms ago",
                 (now_ns - heard_ns) / MS,
                 (now_ns - spoken_ns) / MS
             ));
         }
+        let has_begun_vu = looked.begun.iter().any(|begun| matches!(begun, Begun::Vu { .. }));
+        let fenced = if has_begun_vu { self.fenced(run) } else { Vec::new() };
         let truth = self.oracle.runs.entry(run).or_default();
         looked.ended.iter().for_each(|(scenario, vu)| truth.ended(&who, *scenario, *vu));
+        fenced.iter().for_each(|other| truth.let_go(other));
         let begun = looked.begun.iter().try_for_each(|begun| truth.begun(&who, *begun, now_ns));
         self.check(begun);
         if let Some(next_ns) = looked.next_ns {
@@ -182,6 +182,23 @@ impl World {
             }
             self.session_event(agent, run, Event::Load(event));
         }
+    }
+
+    /// Whether an agent may send for a run now: as the protocol says, not as the machine does.
+    fn may_send(&self, agent: usize, run: RunId) -> bool {
+        let (now_ns, node) = (self.now_ns(), &self.agents[agent]);
+        let Some(carried) = node.runs.get(&run) else { return false };
+        // That a stream is gone, the load hears at the next tick; after a pause of the process it may look before that.
+        let awake_ns = carried.streamed_ns.max(node.asleep_until_ns.min(now_ns));
+        let is_trusted = now_ns < carried.spoken_ns + STREAM_TRUST && now_ns <= awake_ns + TICK;
+        let is_heard = now_ns < carried.heard_ns + node.orphan_timeout.as_nanos();
+        is_heard && (is_trusted || node.monotonic_ns(now_ns) < node.lease_until_ns)
+    }
+
+    /// Who may not send for a run, though it carries it: one that sleeps, it may be, with iterations going.
+    fn fenced(&self, run: RunId) -> Vec<Who> {
+        let carries = (0..self.agents.len()).filter(|agent| self.agents[*agent].runs.contains_key(&run));
+        carries.filter(|agent| !self.may_send(*agent, run)).map(|agent| self.agents[agent].who()).collect()
     }
 
     fn plan_look(&mut self, agent: usize, run: RunId, next_ns: u64) {
@@ -330,7 +347,7 @@ impl World {
         tell!(self, "a{agent} forgets {run}: {tombstone:?}");
         // Its load ends with it.
         if let Some(truth) = self.oracle.runs.get_mut(&run) {
-            truth.died(&who);
+            truth.let_go(&who);
         }
         for (_, key) in carried.stream.into_iter().chain(carried.candidate) {
             self.close_at_agent(key);
