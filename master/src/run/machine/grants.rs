@@ -52,7 +52,7 @@ impl RunMachine {
             let owned = |i: usize| &self.peers[i].lanes[scenario as usize].owned;
             let lanes: BTreeSet<u32> = left.iter().flat_map(|i| owned(*i).iter().copied()).collect();
             let holders = left.iter().filter(|i| !owned(**i).is_empty());
-            // After a take-over our run time may be behind the agents'.
+            // After a take-over our run time may be behind the agents': the start is known by a wall clock, and intervals close as soon as they are reported.
             let at = holders.map(|i| self.peers[*i].state.accounted_to()).fold(at, RunTime::max);
             if at < self.end_of(scenario) {
                 drafts.extend(self.grants(scenario, lanes.into_iter().collect(), at, false, &mut given));

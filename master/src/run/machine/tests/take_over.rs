@@ -54,6 +54,34 @@ fn an_agent_that_died_with_the_master_leaves_a_gap_from_the_last_commit() {
 }
 
 #[test]
+fn what_was_missed_before_lost_lanes_are_taken_is_counted_once_by_a_master_whose_clock_is_behind() {
+    let mut old = Bench::running(open_plan(100, 10, json!({ "on_agent_loss": "redistribute" })), &["a", "b"]);
+    old.at_ms(2_010);
+    old.delta("a", 1, &delta(0, 2_000, 100));
+    old.delta("b", 1, &delta(0, 2_000, 100));
+    // By the next one's wall clock the run is a second and a half younger than it is.
+    old.now.unix_ms -= 1_500;
+    let mut b = old.taken_over(0);
+    b.gone("b");
+    b.lost("b");
+    b.open("a", ShardState::Running);
+    b.at_ms(4_900);
+    b.delta("a", 2, &delta(2_000, 6_000, 200));
+    // It is given up, and with what the other has said everything up to 6 s is closed.
+    b.at_ms(5_100);
+    let order = b.stored.moves[&1].order.clone();
+    assert_eq!(order.from, RunTime(6_000_000), "what was due before is counted as missed");
+    b.report("a", Report::Moved(Moved { number: 1, from: RunTime(7_000_000) }));
+    b.at_ms(10_010);
+    b.delta("a", 3, &delta(6_000, 10_000, 350));
+    b.finished("a", 3);
+    assert_eq!(b.verdict(), (RunStatus::Completed, StopReason::Completed));
+    let m = &b.ending().metrics;
+    let gap = &m.completeness.gaps[0];
+    assert_eq!(m.iterations + m.missed_iterations + gap.at_most_requests, 1_000, "{m:?}");
+}
+
+#[test]
 fn a_gap_that_was_stored_stays_as_it_is() {
     let mut old = Bench::running(open_plan(10, 6, json!({})), &["a", "b"]);
     old.at_ms(10);
