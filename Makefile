@@ -7,7 +7,7 @@ help:
 	@echo "make build     target/release/volcanion"
 	@echo "make image     the container image IMAGE (volcanion), by docker or by BUILDER=\"buildah bud\""
 	@echo "make image-root  target/image-root, all that an image holds"
-	@echo "make test      all tests, with real etcd, Prometheus and processes (under 20 minutes on two cores)"
+	@echo "make test      all tests, with real etcd, Prometheus and processes (some 25 minutes on two cores, from a fresh clone)"
 	@echo "make test-all  those, and the long ones"
 	@echo "make fuzz      a million cases of each property of the response parser (a minute or two)"
 	@echo "make soak      simulated clusters under faults, fresh seeds for an hour (SOAK_SECONDS says otherwise)"
