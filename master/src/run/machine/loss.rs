@@ -5,6 +5,7 @@ use volcanion_common::delta::Warning;
 use volcanion_common::plan::OnAgentLoss;
 use volcanion_common::session::command::KILLED;
 use volcanion_common::session::{Order, StopWhy};
+use volcanion_common::units::RunTime;
 use volcanion_common::view::StopReason;
 
 use super::peer::Fault;
@@ -53,7 +54,7 @@ impl RunMachine {
                 && (peer.state.is_whole() || fault.deadline_ns <= self.now.monotonic_ns)
             {
                 let reason = fault.message.clone();
-                self.give_up(i, &reason);
+                self.give_up(i, &reason, self.run_now());
             }
         }
     }
@@ -87,16 +88,23 @@ impl RunMachine {
     /// Gives an agent up, unless nothing more is awaited of it anyway.
     pub(super) fn lose(&mut self, i: usize, reason: &str) {
         if !self.peers[i].is_over() {
-            self.give_up(i, reason);
+            self.give_up(i, reason, self.run_now());
         }
     }
 
-    fn give_up(&mut self, i: usize, reason: &str) {
+    /// Gives up an agent that may be alive, and cut off so that it does not hear that the run is over: it may load to the end of what it was to do.
+    pub(super) fn lose_unheard(&mut self, i: usize, reason: &str) {
+        if !self.peers[i].is_over() {
+            self.give_up(i, reason, self.last_moment());
+        }
+    }
+
+    /// `to`: after it nothing was sent.
+    fn give_up(&mut self, i: usize, reason: &str, to: RunTime) {
         if self.peers[i].is_idle_joiner() {
             return self.dismiss(i, reason);
         }
         self.hold_what_is_written(i);
-        let to = self.run_now();
         let fallback_rate = self.mean_closed_rate();
         let peer = &mut self.peers[i];
         let gap = peer.planned.gap(&peer.state, to, fallback_rate);

@@ -41,7 +41,7 @@ impl RunMachine {
         self.close_intervals();
         if self.now.monotonic_ns >= deadline_ns {
             for i in 0..self.peers.len() {
-                self.lose(i, "its last numbers did not come in time");
+                self.lose_unheard(i, "its last numbers did not come in time");
             }
         }
         if self.peers.iter().all(|peer| peer.is_over()) && !self.moving.is_writing() {

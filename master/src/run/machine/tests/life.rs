@@ -267,6 +267,23 @@ fn an_agent_that_was_cut_off_hears_of_the_stop_when_it_is_back() {
 }
 
 #[test]
+fn the_gap_of_one_that_never_heard_of_the_stop_reaches_to_the_end_of_what_it_was_to_do() {
+    let mut b = Bench::running(open_plan(10, 60, json!({})), &["a", "b"]);
+    b.at_ms(1_010);
+    b.delta("a", 1, &delta(0, 1_000, 5));
+    b.delta("b", 1, &delta(0, 1_000, 5));
+    b.lost("b");
+    b.event(Event::StopRequested);
+    b.finished("a", 1);
+    // Its registry entry is there: it may load on.
+    b.at_ms(13_000);
+    assert_eq!(b.verdict(), (RunStatus::Cancelled, StopReason::Cancelled));
+    let gap = &b.ending().metrics.completeness.gaps[0];
+    assert_eq!((gap.from_ms, gap.at_most_requests), (1_000.0, 5 * 59));
+    assert!(gap.to_ms >= 60_000.0, "{gap:?}");
+}
+
+#[test]
 fn a_broken_threshold_fails_the_run_at_its_end_or_at_once() {
     let mut b =
         Bench::running(open_plan(10, 1, json!({ "thresholds": ["p(95) < 1ms", "requests > 3"] })), &["a"]);
