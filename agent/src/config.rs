@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use volcanion_common::ids::AgentId;
 use volcanion_common::net::listen;
+use volcanion_common::net::public::Public;
 use volcanion_common::net::tls::ServerTls;
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::telemetry::trace::Collector;
@@ -68,22 +69,6 @@ pub struct Config {
     pub collector: Option<Collector>,
 }
 
-/// What is answered over HTTP to whoever asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Public {
-    /// `/health`, `/livez` and `/readyz`.
-    pub health: bool,
-    /// `/metrics`.
-    pub metrics: bool,
-}
-
-impl Default for Public {
-    /// Probes and Prometheus come from other machines, and what they read says nothing of plans but their steps' names.
-    fn default() -> Self {
-        Self { health: true, metrics: true }
-    }
-}
-
 /// What an agent counts for beside others.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Capacity {
@@ -127,7 +112,8 @@ impl Config {
             id,
             listen: any_port,
             metrics_listen: Some(any_port),
-            public: Public::default(),
+            // Probes and Prometheus come from other machines, and what they read says nothing of plans but their steps' names.
+            public: Public::ALL,
             advertise: None,
             labels: BTreeMap::new(),
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),

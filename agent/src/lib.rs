@@ -40,7 +40,7 @@ use volcanion_proto::DESCRIPTOR_SET;
 use volcanion_proto::v1::agent_server::AgentServer;
 
 use calibrate::{CalibrateError, CalibrateSettings, calibrate};
-pub use config::{Capacity, Config, ConfigError, Public};
+pub use config::{Capacity, Config, ConfigError};
 use engine::EngineSettings;
 use expose::seen::Seen;
 use loader::EngineLoader;

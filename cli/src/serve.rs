@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use volcanion_common::ids::AgentId;
 use volcanion_common::net::allow::AllowList;
+use volcanion_common::net::public::Public;
 use volcanion_common::net::tls::{self, ClientTls, PemFiles, ServerTls, TlsError};
 use volcanion_common::registry::Registry;
 use volcanion_common::registry::etcd::{EtcdOptions, EtcdRegistry};
@@ -15,7 +16,6 @@ use volcanion_common::telemetry::log;
 use volcanion_master::access::AdminKey;
 use volcanion_master::access::OidcSettings;
 use volcanion_master::expose::remote_write::RemoteWriteSettings;
-use volcanion_master::expose::rest::Public;
 use volcanion_master::run::caps::Caps;
 
 use crate::args::{AgentArgs, EtcdArgs, KeyArgs, MasterArgs, PublicWord, TargetArgs, TargetsArgs};
@@ -52,10 +52,7 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
             targets: allow_list(&args.targets),
         },
         admin_key: admin_key(args)?,
-        public: Public {
-            health: args.public.contains(&PublicWord::Health),
-            metrics: args.public.contains(&PublicWord::Metrics),
-        },
+        public: public(&args.public),
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout.duration(),
         collector: args.otlp.collector().map_err(Failure::wrong)?,
@@ -80,10 +77,7 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
     let config = volcanion_agent::Config {
         listen: args.listen,
         metrics_listen: Some(args.metrics_listen),
-        public: volcanion_agent::Public {
-            health: args.public.contains(&PublicWord::Health),
-            metrics: args.public.contains(&PublicWord::Metrics),
-        },
+        public: public(&args.public),
         advertise: args.advertise.clone(),
         labels: labels(&args.labels)?,
         cores: args.cores.unwrap_or(defaults.cores),
@@ -203,6 +197,10 @@ fn cluster_tls_wrong(error: TlsError) -> Failure {
 }
 
 /// The list, where there is one.
+fn public(words: &[PublicWord]) -> Public {
+    Public { health: words.contains(&PublicWord::Health), metrics: words.contains(&PublicWord::Metrics) }
+}
+
 fn allow_list(args: &TargetsArgs) -> Option<AllowList> {
     Some(AllowList(args.allow_targets.clone())).filter(|list| !list.0.is_empty())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use volcanion_common::net::public::Public;
 use volcanion_common::net::tls::{ClientTls, ServerTls};
 use volcanion_common::session::seal::ClusterKey;
 use volcanion_common::telemetry::trace::Collector;
@@ -13,7 +14,6 @@ use volcanion_common::units::{Micros, Rate, Share};
 
 use crate::access::{AdminKey, OidcSettings};
 use crate::expose::remote_write::RemoteWriteSettings;
-use crate::expose::rest::Public;
 use crate::run::caps::Caps;
 use crate::store::{Keep, StoreUrl};
 

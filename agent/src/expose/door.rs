@@ -7,8 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use volcanion_common::net::listen;
-
-use crate::config::Public;
+use volcanion_common::net::public::Public;
 
 /// The layer.
 pub async fn check(

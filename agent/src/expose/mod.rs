@@ -15,11 +15,11 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::sync::watch;
+use volcanion_common::net::public::Public;
 use volcanion_common::registry::RegistryCounts;
 use volcanion_common::telemetry::prometheus;
 use volcanion_common::telemetry::trace::{self, Tracer};
 
-use crate::config::Public;
 use crate::session::desk::{Census, DeskHandle};
 use crate::session::lease::Lease;
 use crate::session::tally::Tally;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tonic::{Status, Streaming};
 use tracing::{Span, debug, info, warn};
 use volcanion_common::ids::{AgentId, Epoch, RunId};
@@ -142,7 +142,12 @@ pub async fn drive(
         performance: Performance::new(run),
         end: None,
     };
-    let mut ticks = interval(TICK);
+    // What the run was begun for goes before any look at the clock, which would find nobody to serve; the look comes right behind it, for load that
+    // begins before it would find no lease.
+    let first = Turn::Message(inbox.recv().await);
+    driver.step(first, &mut epochs);
+    driver.step(Turn::Tick, &mut epochs);
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while driver.end.is_none() {
         let (orders, reports) = match &mut driver.stream {
@@ -165,14 +170,7 @@ pub async fn drive(
             },
             _ = ticks.tick() => Turn::Tick,
         };
-        // A higher epoch counts before whatever an older leader still says.
-        if epochs.has_changed().unwrap_or(false) || matches!(turn, Turn::Epoch) {
-            let epoch = *epochs.borrow_and_update();
-            driver.take(Event::EpochSeen(epoch));
-        }
-        driver.turn(turn);
-        driver.around.seen.unacked(run, driver.machine.outbox().unacked_count());
-        driver.around.seen.hands_over(run, driver.machine.is_handing_over());
+        driver.step(turn, &mut epochs);
     }
     driver.wind_up(inbox).await
 }
@@ -202,6 +200,17 @@ async fn next_event(running: Option<&mut Running>) -> Option<LoadEvent> {
 }
 
 impl Driver {
+    fn step(&mut self, turn: Turn, epochs: &mut watch::Receiver<Epoch>) {
+        // A higher epoch counts before whatever an older leader still says.
+        if epochs.has_changed().unwrap_or(false) || matches!(turn, Turn::Epoch) {
+            let epoch = *epochs.borrow_and_update();
+            self.take(Event::EpochSeen(epoch));
+        }
+        self.turn(turn);
+        self.around.seen.unacked(self.run, self.machine.outbox().unacked_count());
+        self.around.seen.hands_over(self.run, self.machine.is_handing_over());
+    }
+
     fn turn(&mut self, turn: Turn) {
         match turn {
             Turn::Message(Some(RunMessage::Open { hello, orders, reports })) => {

@@ -101,8 +101,8 @@ pub struct Machine {
     hand_over: Option<leave::HandOver>,
     /// Why load ended early, for every leader that asks.
     fault: Option<Fault>,
-    /// Goes up with the next delta.
-    warning: Option<Warning>,
+    /// Go up with the next delta, one of a code.
+    warnings: Vec<Warning>,
     /// The end of the last delta.
     reported: RunTime,
     is_leaving: bool,
@@ -134,7 +134,7 @@ impl Machine {
             lanes: moves::Lanes::default(),
             hand_over: None,
             fault: None,
-            warning: None,
+            warnings: Vec::new(),
             reported: RunTime::START,
             is_leaving: false,
             is_orphaned: false,
@@ -334,7 +334,7 @@ impl Machine {
     }
 
     fn on_delta(&mut self, mut delta: Delta) {
-        delta.warnings.extend(self.warning.take());
+        delta.warnings.append(&mut self.warnings);
         self.reported = delta.to;
         self.outbox.push(delta);
     }
@@ -398,8 +398,9 @@ impl Machine {
     }
 
     fn warn(&mut self, code: &str, message: &str) {
-        if matches!(self.phase, Phase::Running { .. }) {
-            self.warning = Some(Warning {
+        let is_said = self.warnings.iter().any(|warning| warning.code == code);
+        if matches!(self.phase, Phase::Running { .. }) && !is_said {
+            self.warnings.push(Warning {
                 code: code.to_owned(),
                 message: message.to_owned(),
                 since: self.reported,

@@ -52,7 +52,11 @@ async fn the_entry_is_true_and_the_last_deltas_arrive() {
     state_becomes(&started, None).await;
     timeout(Duration::from_secs(20), started.agent.stopped()).await.expect("it ends in time").unwrap();
     assert_eq!(leader.total.requests(), load.counted.load(Ordering::Relaxed));
-    assert!(leader.total.warnings.iter().any(|warning| warning.code == "draining"));
+    assert!(
+        leader.total.warnings.iter().any(|warning| warning.code == "draining"),
+        "{:?}",
+        leader.total.warnings
+    );
 }
 
 #[tokio::test]

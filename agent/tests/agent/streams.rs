@@ -98,6 +98,16 @@ async fn a_silent_leader_loses_its_load_and_finds_every_count_when_it_speaks_aga
     assert!(leader.total.warnings.iter().any(|warning| warning.code == "orphaned"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_stream_of_a_run_is_taken_each_time() {
+    let started = start(PacedLoad::default()).await;
+    for _ in 0..300 {
+        let mut leader = Leader::of(&started).await;
+        let first = leader.open().await.next().await;
+        assert!(matches!(first, Ok(Some(Report::Welcome(_)))), "{first:?}");
+    }
+}
+
 #[tokio::test]
 async fn wrong_hellos_end_the_stream_with_the_reason() {
     let started = start(PacedLoad::default()).await;

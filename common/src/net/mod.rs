@@ -2,4 +2,5 @@
 
 pub mod allow;
 pub mod listen;
+pub mod public;
 pub mod tls;

@@ -5,11 +5,9 @@
 //! them; an end is shown only once it is durable; nothing is written or sent after the machine stepped down.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -21,14 +19,12 @@ use volcanion_common::registry::{Fleet, Member};
 use volcanion_common::session::{Hello, Order, Report};
 use volcanion_common::telemetry::queue::Queue;
 use volcanion_common::view::metrics::WarningView;
-use volcanion_common::view::{LevelView, Metrics, RunStatus, RunView, StopReason};
+use volcanion_common::view::{LevelView, Metrics, RunView};
 
 use super::adjust::AdjustRequest;
 use super::inside::{DriverQueues, INBOX_MAX, WRITES_MAX};
 use super::live::Live;
-use super::machine::{
-    Action, Ending, Event, NewRun, NotAdjusted, Now, PeerMove, RunMachine, Save, SaveJoins, TakenUp,
-};
+use super::machine::{Action, Ending, Event, NotAdjusted, Now, PeerMove, RunMachine, Save, SaveJoins};
 use super::origin::Origin;
 use super::outgoing::{Feed, TakenUpAt};
 use super::table::Shared;
@@ -36,10 +32,7 @@ use super::writer::{self, Write};
 use crate::fleet::choose::Reservation;
 use crate::fleet::clock::monotonic_ns;
 use crate::session::{self, Session, SessionEvent};
-use crate::store::{self, RunEnd};
 
-/// How long agents of a taken-up run may take to show themselves in the registry before they are told to the machine as gone.
-const APPEAR_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the last orders and tasks may take once the run is over.
 const WIND_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a going run says in the log how it performs.
@@ -60,92 +53,8 @@ pub(crate) struct RunContext {
     pub(crate) origin: Origin,
 }
 
-/// Where a run begins for its driver.
-pub(crate) enum Begin {
-    /// At its beginning.
-    New(Box<NewRun>),
-    /// Where another master left it.
-    TakenUp(Box<TakenUp>),
-}
-
-/// Drives a run until it is over, or until this master is to end. A panic ends the run as failed, loudly.
-pub(crate) async fn drive(context: RunContext, begin: Begin) {
-    let (shared, run, live) = (Arc::clone(&context.shared), context.run, Arc::clone(&context.live));
-    if AssertUnwindSafe(drive_to_end(context, begin)).catch_unwind().await.is_err() {
-        tracing::error!(run_id = %run, "the run's driver broke; the run ends as failed");
-        let message = "the master failed at this run; its log says more".to_owned();
-        let last_event = live.begin_end();
-        let end =
-            end_without_machine(&shared, run, &live.metrics(), StopReason::Failed, message, last_event).await;
-        writer::show_end(&live, &end, live.totals());
-    }
-    if live.ended().is_none() {
-        // Left to another master: from now on the store says how it goes.
-        live.close();
-        shared.forget(run);
-    }
-}
-
-/// Ends a run that nobody can drive, with what is known of it.
-pub(super) async fn end_without_machine(
-    shared: &Shared,
-    run: RunId,
-    metrics: &Metrics,
-    reason: StopReason,
-    message: String,
-    last_event: u64,
-) -> RunEnd {
-    let now = store::now();
-    let metrics = Metrics {
-        run_id: run.0,
-        status: Some(RunStatus::Failed),
-        stop_reason: Some(reason),
-        last_updated: now.to_string(),
-        ..metrics.clone()
-    };
-    let end = RunEnd {
-        status: RunStatus::Failed,
-        reason,
-        message: Some(message),
-        ended_at: now,
-        metrics: Arc::new(metrics),
-        last_event,
-    };
-    if let Err(error) = shared.store.end_run(shared.epoch, run, &end).await {
-        tracing::error!(run_id = %run, %error, "the run's end could not be stored; the next master ends it");
-    }
-    end
-}
-
-async fn drive_to_end(context: RunContext, begin: Begin) {
-    let taken_up_at = match &begin {
-        Begin::New(_) => None,
-        Begin::TakenUp(taken) => Some(TakenUpAt { to: taken.total.to, next_part: taken.next_part }),
-    };
-    let is_taken_up = taken_up_at.is_some();
-    let members = context.reservation.members().to_vec();
-    if is_taken_up {
-        // The first list of a registry that has just come back may lack agents that are alive.
-        let agents = &context.shared.agents;
-        let appeared = agents.wait_for(&members, APPEAR_TIMEOUT);
-        if context.shared.stop.run_until_cancelled(appeared).await.is_none() {
-            return;
-        }
-    }
-    let (machine, actions) = match begin {
-        Begin::New(new) => RunMachine::new(*new, now()),
-        Begin::TakenUp(taken) => RunMachine::resume(*taken, now()),
-    };
-    let mut driver = Driver::new(context, machine, members, taken_up_at);
-    driver.act_all(actions);
-    if is_taken_up {
-        driver.look_at_fleet();
-    }
-    driver.run().await;
-    driver.wind_up().await;
-}
-
-struct Driver {
+/// A run's machine in the world.
+pub(super) struct Driver {
     context: RunContext,
     machine: RunMachine,
     /// The run's agents as they were chosen.
@@ -170,7 +79,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(
+    pub(super) fn new(
         context: RunContext,
         machine: RunMachine,
         members: Vec<Member>,
@@ -207,7 +116,7 @@ impl Driver {
         }
     }
 
-    async fn run(&mut self) {
+    pub(super) async fn run(&mut self) {
         while !self.is_over {
             let Some(event) = self.next_event().await else { return };
             let actions = self.handle(event);
@@ -323,7 +232,7 @@ impl Driver {
     }
 
     /// Says of each of the run's agents whether it is in the registry, where that can be known.
-    fn look_at_fleet(&mut self) {
+    pub(super) fn look_at_fleet(&mut self) {
         let fleet = self.fleet.borrow_and_update().clone();
         if !fleet.connected {
             return;
@@ -345,7 +254,7 @@ impl Driver {
         }
     }
 
-    fn act_all(&mut self, actions: Vec<Action>) {
+    pub(super) fn act_all(&mut self, actions: Vec<Action>) {
         for action in actions {
             self.act(action);
         }
@@ -543,7 +452,7 @@ impl Driver {
     }
 
     /// Closes what is open; the last orders get a moment.
-    async fn wind_up(mut self) {
+    pub(super) async fn wind_up(mut self) {
         self.sessions.clear();
         self.context.live.inside().all_closed();
         drop(self.writes);
@@ -561,6 +470,6 @@ async fn sleep_until(wake_at_ns: Option<u64>) {
     }
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { monotonic_ns: monotonic_ns(), unix_ms: Timestamp::now().as_millisecond().max(0) as u64 }
 }

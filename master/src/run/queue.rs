@@ -10,7 +10,7 @@ use volcanion_common::ids::RunId;
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{ErrorCode, Metrics, RunStatus, RunView, StopReason};
 
-use super::driver::Begin;
+use super::life::Begin;
 use super::live::{Live, nothing_measured};
 use super::machine::NewRun;
 use super::origin::{Origin, told};

@@ -7,8 +7,8 @@ use volcanion_common::plan::{Load, document};
 use volcanion_common::validate::ValidPlan;
 use volcanion_common::view::{ErrorCode, RunStatus, RunView};
 
-use super::driver::Begin;
 use super::levels::levels;
+use super::life::Begin;
 use super::live::Live;
 use super::machine::NewRun;
 use super::origin::{Cause, Origin};

@@ -25,10 +25,11 @@ use volcanion_common::view::{AgentView, ErrorCode, KillView, Metrics, RunStatus,
 
 use super::adjust::AdjustRequest;
 pub use super::adjust::Adjustment;
-use super::driver::{self, RunContext};
+use super::driver::RunContext;
 pub use super::error::MasterError;
 pub use super::history::{ROWS_MAX, Window};
 pub use super::inside;
+use super::life::{self, Begin};
 use super::live;
 pub use super::live::{Live, RunEvent, RunEventKind, RunEvents};
 use super::origin::Origin;
@@ -312,13 +313,7 @@ impl Runs {
     }
 
     /// Has a run driven, from its beginning or from where another master left it.
-    pub(crate) fn drive(
-        &self,
-        live: Arc<Live>,
-        begin: driver::Begin,
-        reservation: Reservation,
-        origin: Origin,
-    ) {
+    pub(crate) fn drive(&self, live: Arc<Live>, begin: Begin, reservation: Reservation, origin: Origin) {
         let way = self.enter(&live);
         self.drive_on(live, way, begin, reservation, origin);
     }
@@ -340,7 +335,7 @@ impl Runs {
         &self,
         live: Arc<Live>,
         Way { stop, asked }: Way,
-        begin: driver::Begin,
+        begin: Begin,
         reservation: Reservation,
         origin: Origin,
     ) {
@@ -348,7 +343,7 @@ impl Runs {
         // Whatever is logged of the run carries these. Not what asked for it: that is over long before.
         let span = tracing::error_span!(parent: None, "run", run_id = %run, request_id = origin.request_id);
         let context = RunContext { shared, run, live, stop, asked, reservation, origin };
-        self.shared.tasks.spawn(driver::drive(context, begin).instrument(span));
+        self.shared.tasks.spawn(life::drive(context, begin).instrument(span));
     }
 
     /// Shows a run that nobody drives.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use volcanion_common::ids::RunId;
 use volcanion_common::view::{Metrics, RunStatus, StopReason};
 
-use super::driver::{self, Begin};
+use super::life::{self, Begin};
 use super::live::{self, Live};
 use super::machine::{NewRun, PeerMove, TakenUp};
 use super::origin::{Origin, told};
@@ -68,7 +68,7 @@ async fn give_up(runs: &Runs, id: RunId, error: &(dyn std::fmt::Display + Sync))
     // Nobody hears of it here; its two events would have been the first ones of this term.
     let last_event = live::ids_after(shared.epoch) + live::EVENTS_OF_AN_END;
     let metrics = Metrics::default();
-    driver::end_without_machine(shared, id, &metrics, StopReason::Lost, message, last_event).await;
+    life::end_without_machine(shared, id, &metrics, StopReason::Lost, message, last_event).await;
 }
 
 async fn take_up(runs: &Runs, id: RunId, record: RunRecord) -> Result<(), StoreError> {

@@ -521,6 +521,23 @@ fn an_agent_that_leaves_says_so_stops_and_forgets_once_all_is_durable() {
 }
 
 #[test]
+fn all_that_ended_the_load_goes_up_with_the_next_delta_each_once() {
+    let mut bench = Bench::running();
+    bench.tick(1, true);
+    assert_eq!(bench.event(Event::Leave), ["draining", "stop 1s"]);
+    // The lease ends meanwhile, and the leader falls silent.
+    assert_eq!(bench.tick(10, false), ["stop 0s"]);
+    bench.load(delta(0));
+    bench.load(delta(1));
+    let codes = |sent: &Sent| -> Vec<String> {
+        let delta = Delta::from_bytes(&sent.bytes).unwrap();
+        delta.warnings.into_iter().map(|warning| warning.code).collect()
+    };
+    let sent: Vec<_> = bench.machine.outbox().unacked().map(codes).collect();
+    assert_eq!(sent, [vec!["draining".to_owned(), "orphaned".to_owned()], Vec::new()]);
+}
+
+#[test]
 fn a_leader_that_asks_after_a_durable_run_is_told_its_end() {
     let mut bench = Bench::new();
     bench.machine = Machine::ended(bench.identity.clone(), bench.machine.run, ORPHAN, Seq(4));

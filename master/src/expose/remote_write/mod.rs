@@ -20,7 +20,8 @@ use volcanion_common::ids::RunId;
 use volcanion_common::units::RunTime;
 use volcanion_common::validate::ValidPlan;
 
-use crate::run::outgoing::{Cut, Item, Outgoing, Row};
+use crate::run::outgoing::{Item, Outgoing};
+use crate::run::rows::{Cut, Row};
 use crate::store::{Store, StoreError};
 
 /// How long a receiver may take for a row, connecting included.

@@ -4,7 +4,7 @@
 
 use prost::Message;
 
-use crate::run::outgoing::{Row, Sample};
+use crate::run::rows::{Row, Sample};
 
 /// What a request says of itself.
 pub(super) const HEADERS: [(&str, &str); 3] = [

@@ -13,7 +13,7 @@ use volcanion_common::delta::Delta;
 
 use super::protocol::WriteRequest;
 use super::*;
-use crate::run::outgoing::row;
+use crate::run::rows::row;
 use crate::run::tests::any_plan;
 use crate::store::{self, StoreUrl};
 

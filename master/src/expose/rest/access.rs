@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use volcanion_common::net::public::Public;
 use volcanion_common::view::{ErrorCode, Role};
 
 use super::RestState;
@@ -13,21 +14,6 @@ use super::problem::Refusal;
 use super::quota::Quotas;
 use crate::access::{Caller, Denied};
 use crate::run::table::MasterError;
-
-/// Which of what stands at the root is answered without a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Public {
-    /// `/health`, `/livez` and `/readyz`.
-    pub health: bool,
-    /// `/metrics`.
-    pub metrics: bool,
-}
-
-impl Default for Public {
-    fn default() -> Self {
-        Self { health: true, metrics: false }
-    }
-}
 
 /// What a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

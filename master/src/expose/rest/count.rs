@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use volcanion_common::telemetry::counted::Durations;
 use volcanion_common::telemetry::prometheus::Family;
+
+use super::route::Route;
 
 /// The classes of statuses, by their first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -25,11 +27,11 @@ struct Answered {
 }
 
 impl Requests {
-    fn note(&self, route: &str, method: &'static str, status: StatusCode, began: Instant) {
+    fn note(&self, route: &Route, status: StatusCode, began: Instant) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1).min(CLASSES.len() - 1);
         // Counts are whole after each change.
         let mut answered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let answered = answered.entry((route.to_owned(), method)).or_default();
+        let answered = answered.entry((route.path().to_owned(), route.method)).or_default();
         answered.by_class[class] += 1;
         answered.took.record(began.elapsed());
     }
@@ -56,23 +58,8 @@ impl Requests {
 /// The layer.
 pub(super) async fn layer(State(requests): State<Requests>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method = name(request.method());
-    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = Route::of(&request);
     let response = next.run(request).await;
-    requests.note(route.as_ref().map_or("(none)", MatchedPath::as_str), method, response.status(), began);
+    requests.note(&route, response.status(), began);
     response
-}
-
-/// A client may make up methods.
-fn name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
 }

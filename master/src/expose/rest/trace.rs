@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::field::{Empty, display};
@@ -13,6 +13,7 @@ use volcanion_common::telemetry::request_id::{self, is_request_id};
 use volcanion_common::telemetry::trace::{self, Kind, TraceContext};
 
 use super::RestState;
+use super::route::Route;
 use crate::run::origin::Cause;
 
 /// The header's name.
@@ -25,21 +26,17 @@ pub(super) async fn trace(State(state): State<RestState>, mut request: Request, 
     let began = Instant::now();
     let id = id_of(request.headers());
     let request_id = id.to_str().unwrap_or_default().to_owned();
-    let method = request.method().clone();
     // The template, not the path: lines of one call are alike, and nothing that a client made up reaches the log.
-    let path = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
-    let is_call = path.starts_with("/api");
+    let route = Route::of(&request);
+    let is_call = route.path().starts_with("/api");
 
     let mut parent = parent_of(request.headers());
     // Probes and scrapes come every few seconds; they are no spans.
     let mut spanned = is_call.then(|| {
-        let method = known(&method);
+        let (method, path) = (route.method, route.path());
         let mut span = state.options.tracer.begin(format!("{method} {path}"), Kind::Server, parent);
         span.set("http.request.method", method.into());
-        span.set("http.route", path.clone().into());
+        span.set("http.route", path.to_owned().into());
         span
     });
     if let Some(span) = &spanned {
@@ -65,12 +62,13 @@ pub(super) async fn trace(State(state): State<RestState>, mut request: Request, 
             span.fail();
         }
     }
-    log_span.in_scope(|| say(&request_id, method.as_str(), &path, status, began));
+    log_span.in_scope(|| say(&request_id, &route, status, began));
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-fn say(request_id: &str, method: &str, path: &str, status: u16, began: Instant) {
+fn say(request_id: &str, route: &Route, status: u16, began: Instant) {
+    let (method, path) = (route.method, route.path());
     let duration_ms = began.elapsed().as_micros() as f64 / 1e3;
     if status >= 500 && status != 503 {
         tracing::warn!(request_id, method, path, status, duration_ms, "request");
@@ -79,20 +77,6 @@ fn say(request_id: &str, method: &str, path: &str, status: u16, began: Instant) 
     } else {
         // Probes and scrapes come every few seconds.
         tracing::debug!(request_id, method, path, status, duration_ms, "request");
-    }
-}
-
-/// A method as spans say it: not by a word that a client made up.
-fn known(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "_OTHER",
     }
 }
 

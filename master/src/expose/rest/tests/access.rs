@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
+use volcanion_common::net::public::Public;
 
-use super::{Answer, Api, JSON, LOOPBACK, Public, request};
+use super::{Answer, Api, JSON, LOOPBACK, request};
 
 const ADMIN: &str = "0123456789abcdef";
 

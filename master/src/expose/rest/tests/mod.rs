@@ -25,10 +25,11 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
+use volcanion_common::net::public::Public;
 use volcanion_common::registry::local::LocalRegistry;
 use volcanion_common::session::seal::ClusterKey;
 
-use super::{Public, RestOptions, RestState, router};
+use super::{RestOptions, RestState, router};
 use crate::access::AdminKey;
 use crate::config::Config;
 use crate::run::table::Runs;
