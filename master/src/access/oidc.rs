@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
@@ -85,12 +86,17 @@ impl Oidc {
         let key = self.key(head.kid.as_deref()).await?;
         let mut validation = Validation::new(head.alg);
         validation.leeway = LEEWAY_S;
-        validation.validate_nbf = true;
         validation.set_issuer(&[&self.settings.issuer]);
         validation.set_audience(&[&self.settings.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let claims =
             decode::<Value>(token, &key, &validation).map_err(|error| denied(&error.to_string()))?.claims;
+        // jsonwebtoken takes one that is no number, or too large a one, as if it were not there (CVE-2026-25537); the other times are required.
+        let now_s = Timestamp::now().as_second() as f64;
+        let is_early = |from: &Value| from.as_f64().is_none_or(|from_s| from_s > now_s + LEEWAY_S as f64);
+        if claims.get("nbf").is_some_and(is_early) {
+            return Err(denied("it does not hold yet (`nbf`)"));
+        }
         let role = self.role(&claims).ok_or_else(|| {
             denied(&format!("its claim `{}` names nothing that has a role here", self.settings.role_claim))
         })?;
@@ -265,6 +271,7 @@ mod tests {
         };
         let caller = oidc.caller(&token(&good, &issuer.key, "one")).await.unwrap();
         assert_eq!((&*caller.name, caller.role), ("a@example.com", Role::Operator));
+        assert!(oidc.caller(&with("nbf", json!(now as f64 - 0.5))).await.is_ok());
         let wrong = [
             token(&good, &other.key, "one"),
             token(&good, &issuer.key, "two"),
@@ -272,6 +279,9 @@ mod tests {
             with("aud", json!("others")),
             with("exp", json!(now - 120)),
             with("nbf", json!(now + 120)),
+            with("nbf", json!(1e300)),
+            with("nbf", json!((now - 120).to_string())),
+            with("nbf", Value::Null),
             with("realm_access", json!({ "roles": ["more"] })),
             with("realm_access", json!("load")),
             encode(&Header::new(Algorithm::HS256), &good, &EncodingKey::from_secret(b"secret")).unwrap(),
