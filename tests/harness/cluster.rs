@@ -146,6 +146,19 @@ pub async fn start_master(etcd: &str, store: PathBuf, listen: &str, flags: &[&st
     (master, Rest::new(format!("http://{address}")))
 }
 
+/// Starts a master alone, on a file of its own in a folder.
+pub async fn start_master_in(folder: &TempDir, etcd: &Etcd, flags: &[&str]) -> (Process, Rest) {
+    start_master(&etcd.url, folder.path().join("volcanion.db"), "127.0.0.1:0", flags).await
+}
+
+/// A file with the first admin's key in a folder.
+pub fn admin_key_file(folder: &TempDir, key: &str) -> String {
+    let file = folder.path().join("admin");
+    // With the line's end that an editor leaves.
+    std::fs::write(&file, format!("{key}\n")).expect("the folder can be written to");
+    file.display().to_string()
+}
+
 /// Starts an agent and awaits its word that it is there.
 pub async fn start_agent(etcd: &str, id: &str, flags: &[&str]) -> Agent {
     start_agent_given(etcd, id, flags, &[]).await

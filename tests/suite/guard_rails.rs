@@ -6,20 +6,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::await_some;
-use crate::harness::cluster::{Target, start_agent};
+use crate::harness::cluster::{Target, start_agent, start_master_in};
 use crate::harness::etcd::Etcd;
 use crate::harness::process::{Process, volcanion};
-use crate::harness::rest::Rest;
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-async fn master(etcd: &Etcd, folder: &TempDir, flags: &[&str]) -> (Process, Rest) {
-    let store = format!("sqlite:{}", folder.path().join("volcanion.db").display());
-    let fixed = ["master", "--listen", "127.0.0.1:0", "--etcd", &etcd.url, "--store", &store];
-    let process = Process::volcanion("master", &[&fixed, flags].concat());
-    let log = process.await_log("REST listens").await;
-    (process, Rest::new(format!("http://{}", log["address"].as_str().unwrap())))
-}
 
 fn plan(url: &str, more: &Value) -> Value {
     let mut plan = json!({ "name": "p", "target_url": url, "users": 5, "duration_sec": 1 });
@@ -40,7 +31,7 @@ async fn a_master_refuses_what_passes_its_caps_and_says_what_would_do() {
         "--allow-target",
         "127.0.0.1:80,*.example.com:443",
     ];
-    let (_master, rest) = master(&etcd, &folder, &flags).await;
+    let (_master, rest) = start_master_in(&folder, &etcd, &flags).await;
     let refused = async |url: &str, more: Value, word: &str| {
         for path in ["/api/v1/test-plans", "/api/v1/test-plans/validate"] {
             let (status, problem) = rest.post(path, &plan(url, &more)).await;
@@ -68,10 +59,10 @@ async fn a_master_refuses_what_passes_its_caps_and_says_what_would_do() {
 async fn a_lowered_cap_holds_for_plans_that_are_stored_already() {
     let (etcd, folder, target) = (Etcd::start().await, TempDir::new().unwrap(), Target::start(&[]).await);
     let _agent = start_agent(&etcd.url, "agent-1", &["--cores", "1"]).await;
-    let (mut first, rest) = master(&etcd, &folder, &[]).await;
+    let (mut first, rest) = start_master_in(&folder, &etcd, &[]).await;
     let stored = rest.post("/api/v1/test-plans", &plan(&target.url, &json!({ "target_rps": 50 }))).await.1;
     first.stop().await;
-    let (_second, rest) = master(&etcd, &folder, &["--max-rate", "49/s"]).await;
+    let (_second, rest) = start_master_in(&folder, &etcd, &["--max-rate", "49/s"]).await;
     let order = json!({ "plan_id": stored["id"] });
     let refusal = await_some("it leads", LIMIT, || async {
         let (status, answer) = rest.post("/api/v1/test-runs/start", &order).await;
@@ -97,7 +88,7 @@ async fn run_by(master_flags: &[&str], agent_flags: &[&str], url: &str, http: Va
         &[&["agent", "--metrics-listen", "127.0.0.1:0", "--etcd", &etcd.url, "--id", "agent-1"], &flags[..]]
             .concat(),
     );
-    let (_master, rest) = master(&etcd, &folder, master_flags).await;
+    let (_master, rest) = start_master_in(&folder, &etcd, master_flags).await;
     await_some("the agent is there", LIMIT, || async {
         (rest.get("/readyz").await.0 == 200 && rest.get("/api/v1/agents").await.1.as_array()?.len() == 1)
             .then_some(())

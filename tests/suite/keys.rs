@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::cluster::{Target, start_agent};
+use crate::harness::cluster::{Target, admin_key_file, start_agent, start_master_in};
 use crate::harness::etcd::Etcd;
 use crate::harness::process::{Process, volcanion};
 use crate::harness::rest::http;
@@ -13,24 +13,9 @@ use crate::harness::rest::http;
 const ADMIN: &str = "the-first-admins-key";
 
 async fn master(etcd: &Etcd, folder: &TempDir) -> (Process, String) {
-    let (key, store) = (folder.path().join("admin"), folder.path().join("volcanion.db"));
-    fs::write(&key, format!("{ADMIN}\n")).unwrap();
-    let (key, store) = (key.display().to_string(), format!("sqlite:{}", store.display()));
-    let args = [
-        "master",
-        "--listen",
-        "127.0.0.1:0",
-        "--etcd",
-        &etcd.url,
-        "--store",
-        &store,
-        "--admin-key-file",
-        &key,
-    ];
-    let master = Process::volcanion("master", &args);
-    let log = master.await_log("REST listens").await;
-    let url = format!("http://{}", log["address"].as_str().unwrap());
-    (master, url)
+    let (master, rest) =
+        start_master_in(folder, etcd, &["--admin-key-file", &admin_key_file(folder, ADMIN)]).await;
+    (master, rest.base)
 }
 
 #[tokio::test(flavor = "multi_thread")]

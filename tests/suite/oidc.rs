@@ -1,6 +1,5 @@
 //! Tokens of an external issuer, by the flags that an operator gives: a stub of one on loopback, with its discovery document and keys.
 
-use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::await_some;
+use crate::harness::cluster::{admin_key_file, start_master_in};
 use crate::harness::etcd::Etcd;
 use crate::harness::process::Process;
 use crate::harness::rest::http;
@@ -66,13 +66,9 @@ async fn issuer(keys: Arc<Mutex<Vec<Value>>>) -> String {
 }
 
 async fn master(etcd: &Etcd, folder: &TempDir, issuer: &str) -> (Process, String) {
-    let (key, store) = (folder.path().join("admin"), folder.path().join("volcanion.db"));
-    fs::write(&key, "the-first-admins-key").unwrap();
-    let (key, store) = (key.display().to_string(), format!("sqlite:{}", store.display()));
-    let fixed = ["master", "--listen", "127.0.0.1:0", "--etcd", &etcd.url, "--store", &store];
-    let oidc = [
+    let flags = [
         "--admin-key-file",
-        &key,
+        &admin_key_file(folder, "the-first-admins-key"),
         "--oidc-issuer",
         issuer,
         "--oidc-audience",
@@ -82,10 +78,8 @@ async fn master(etcd: &Etcd, folder: &TempDir, issuer: &str) -> (Process, String
         "--oidc-role",
         "load-testers=operator,everybody=viewer",
     ];
-    let process = Process::volcanion("master", &[&fixed[..], &oidc].concat());
-    let log = process.await_log("REST listens").await;
-    let url = format!("http://{}", log["address"].as_str().unwrap());
-    (process, url)
+    let (master, rest) = start_master_in(folder, etcd, &flags).await;
+    (master, rest.base)
 }
 
 #[tokio::test(flavor = "multi_thread")]

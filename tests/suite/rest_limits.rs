@@ -1,13 +1,13 @@
 //! Limits of REST: how often a client may ask, and how long it may take to.
 
-use std::fs;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
+use crate::harness::cluster::{admin_key_file, start_master_in};
 use crate::harness::etcd::Etcd;
-use crate::harness::process::Process;
 use crate::harness::rest::http;
 
 const ADMIN: &str = "the-first-admins-key";
@@ -15,28 +15,11 @@ const ADMIN: &str = "the-first-admins-key";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_not_held_up() {
     let (etcd, folder) = (Etcd::start().await, TempDir::new().unwrap());
-    let key = folder.path().join("admin");
-    fs::write(&key, ADMIN).unwrap();
-    let store = format!("sqlite:{}", folder.path().join("volcanion.db").display());
-    let key = key.display().to_string();
-    let flags = [
-        "master",
-        "--listen",
-        "127.0.0.1:0",
-        "--etcd",
-        &etcd.url,
-        "--store",
-        &store,
-        "--admin-key-file",
-        &key,
-        "--rate-limit",
-        "10/s",
-    ];
-    let master = Process::volcanion("master", &flags);
-    let log = master.await_log("REST listens").await;
-    let address = log["address"].as_str().unwrap().to_owned();
+    let flags = ["--admin-key-file", &admin_key_file(&folder, ADMIN), "--rate-limit", "10/s"];
+    let (_master, rest) = start_master_in(&folder, &etcd, &flags).await;
+    let base = &rest.base;
     let ask = async |key: &str| {
-        http().get(format!("http://{address}/api/v1/agents")).header("x-api-key", key).send().await.unwrap()
+        http().get(format!("{base}/api/v1/agents")).header("x-api-key", key).send().await.unwrap()
     };
     let first = ask(ADMIN).await;
     assert_eq!(first.status(), 200);
@@ -56,7 +39,7 @@ async fn a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_n
     let problem: serde_json::Value = refused.json().await.unwrap();
     assert_eq!(problem["error"], "rate_limited", "{problem}");
     // Another client, and probes, have nothing to do with that.
-    let probed = http().get(format!("http://{address}/livez")).send().await.unwrap();
+    let probed = http().get(format!("{base}/livez")).send().await.unwrap();
     assert_eq!(probed.status(), 200);
     assert_eq!(ask("vk_unknown").await.status(), 401);
     let mut statuses = Vec::new();
@@ -72,13 +55,8 @@ async fn a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_n
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_too_long_is_refused() {
     let (etcd, folder) = (Etcd::start().await, TempDir::new().unwrap());
-    let store = format!("sqlite:{}", folder.path().join("volcanion.db").display());
-    let master = Process::volcanion(
-        "master",
-        &["master", "--listen", "127.0.0.1:0", "--etcd", &etcd.url, "--store", &store],
-    );
-    let log = master.await_log("REST listens").await;
-    let mut stream = tokio::net::TcpStream::connect(log["address"].as_str().unwrap()).await.unwrap();
+    let (_master, rest) = start_master_in(&folder, &etcd, &[]).await;
+    let mut stream = TcpStream::connect(rest.base.trim_start_matches("http://")).await.unwrap();
     let head = format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "x".repeat(200 << 10));
     // The answer may come, and the connection end, before all of it is written.
     let _ = stream.write_all(head.as_bytes()).await;

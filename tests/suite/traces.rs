@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::harness::await_some;
-use crate::harness::cluster::{Agent, start_agent};
+use crate::harness::cluster::{Agent, start_agent, start_master_in};
 use crate::harness::etcd::Etcd;
 use crate::harness::process::Process;
 use crate::harness::rest::{Rest, http};
@@ -147,21 +147,7 @@ struct Traced {
 impl Traced {
     async fn start(collector: &str) -> Self {
         let (etcd, folder) = (Etcd::start().await, TempDir::new().unwrap());
-        let store = format!("sqlite:{}", folder.path().join("volcanion.db").display());
-        let words = [
-            "master",
-            "--listen",
-            "127.0.0.1:0",
-            "--etcd",
-            &etcd.url,
-            "--store",
-            &store,
-            "--otlp-endpoint",
-            collector,
-        ];
-        let master = Process::volcanion("master", &words);
-        let log = master.await_log("REST listens").await;
-        let rest = Rest::new(format!("http://{}", log["address"].as_str().unwrap()));
+        let (master, rest) = start_master_in(&folder, &etcd, &["--otlp-endpoint", collector]).await;
         let mut agents = Vec::new();
         for id in ["agent-1", "agent-2"] {
             agents.push(start_agent(&etcd.url, id, &["--cores", "1", "--otlp-endpoint", collector]).await);
