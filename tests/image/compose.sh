@@ -61,7 +61,7 @@ stand_in /etc/otel/collector.yaml | image otel/opentelemetry-collector:0.120.0
 deploy/image-root.sh "$program" "$folder/root"
 rm -rf "$folder/ours" && mkdir "$folder/ours"
 tar -C "$folder/root" -cf "$folder/ours/root.tar" .
-sed -n '/^FROM scratch/,$ s#COPY --from=build /image-root /#ADD root.tar /#p; /^FROM scratch/,$ { /^COPY/!p }' deploy/Dockerfile | awk '!seen[$0]++' >"$folder/ours/Dockerfile"
+sed -n '/^FROM scratch/,$ p' deploy/Dockerfile | sed 's#^COPY --from=build /image-root /#ADD root.tar /#' >"$folder/ours/Dockerfile"
 docker build --quiet --tag volcanion "$folder/ours" >/dev/null 2>&1
 
 rm -rf "$files" && cp -r deploy "$files" && rm -rf "$files/secrets"
