@@ -7,6 +7,8 @@ use super::plans::pretty;
 use crate::args::AgentsArgs;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
+use crate::terminal::table::Column::{Number, Text};
+use crate::terminal::table::table;
 
 /// Does what the flags say.
 pub async fn agents(args: &AgentsArgs) -> Result<Exit, Failure> {
@@ -21,15 +23,26 @@ pub async fn agents(args: &AgentsArgs) -> Result<Exit, Failure> {
         print(&pretty(&agents)?);
         return Ok(Exit::Done);
     }
-    print(&format!(
-        "{:<28}{:<24}{:<10}{:>6}{:>10}{:>6}  {}\n",
-        "ID", "ADDRESS", "STATE", "CORES", "CAPACITY", "RUNS", "VERSION"
-    ));
-    for agent in &agents {
-        print(&format!(
-            "{:<28}{:<24}{:<10}{:>6}{:>10}{:>6}  {}\n",
-            agent.id, agent.address, agent.state, agent.cores, agent.capacity, agent.load, agent.version
-        ));
-    }
+    let row = |agent: &AgentView| {
+        [
+            agent.id.to_string(),
+            agent.address.clone(),
+            agent.state.to_string(),
+            agent.cores.to_string(),
+            agent.capacity.to_string(),
+            agent.load.to_string(),
+            agent.version.clone(),
+        ]
+    };
+    let head = [
+        Text("ID"),
+        Text("ADDRESS"),
+        Text("STATE"),
+        Number("CORES"),
+        Number("CAPACITY"),
+        Number("RUNS"),
+        Text("VERSION"),
+    ];
+    print(&table(head, &agents.iter().map(row).collect::<Vec<_>>()));
     Ok(Exit::Done)
 }

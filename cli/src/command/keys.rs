@@ -8,6 +8,8 @@ use super::plans::pretty;
 use crate::args::{KeysArgs, KeysCommand, ListArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
+use crate::terminal::table::Column::Text;
+use crate::terminal::table::table;
 
 /// Does what the words say.
 pub async fn keys(args: &KeysArgs) -> Result<Exit, Failure> {
@@ -37,15 +39,16 @@ async fn show(list: &ListArgs) -> Result<(), Failure> {
         print(&pretty(&keys)?);
         return Ok(());
     }
-    print(&format!("{:<38}{:<10}{:<24}{:<32}{}\n", "ID", "ROLE", "NAME", "LAST USED", "STATE"));
-    for key in &keys {
+    let row = |key: &KeyView| {
         let state = match (&key.revoked_at, &key.expires_at) {
             (Some(at), _) => format!("revoked {at}"),
             (None, Some(at)) => format!("until {at}"),
             (None, None) => "good".to_owned(),
         };
         let used = key.last_used_at.as_deref().unwrap_or("never");
-        print(&format!("{:<38}{:<10}{:<24}{used:<32}{state}\n", key.id, key.role.name(), key.name));
-    }
+        [key.id.to_string(), key.role.name().to_owned(), key.name.clone(), used.to_owned(), state]
+    };
+    let head = [Text("ID"), Text("ROLE"), Text("NAME"), Text("LAST USED"), Text("STATE")];
+    print(&table(head, &keys.iter().map(row).collect::<Vec<_>>()));
     Ok(())
 }

@@ -7,6 +7,8 @@ use super::plan_file;
 use crate::args::PlansArgs;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
+use crate::terminal::table::Column::Text;
+use crate::terminal::table::table;
 
 /// Does what the flags say.
 pub async fn plans(args: &PlansArgs) -> Result<Exit, Failure> {
@@ -25,15 +27,11 @@ pub async fn plans(args: &PlansArgs) -> Result<Exit, Failure> {
         if args.list.json {
             print(&pretty(&plans)?);
         } else {
-            print(&format!("{:<38}{:<28}{}\n", "ID", "CREATED", "NAME"));
-            for plan in &plans {
-                print(&format!(
-                    "{:<38}{:<28}{}\n",
-                    text(plan, "id"),
-                    text(plan, "created_at"),
-                    text(plan, "name")
-                ));
-            }
+            let row = |plan: &Value| ["id", "created_at", "name"].map(|key| text(plan, key).to_owned());
+            print(&table(
+                [Text("ID"), Text("CREATED"), Text("NAME")],
+                &plans.iter().map(row).collect::<Vec<_>>(),
+            ));
         }
     }
     Ok(Exit::Done)

@@ -8,6 +8,8 @@ use crate::args::RunsArgs;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::terminal::summary;
+use crate::terminal::table::Column::Text;
+use crate::terminal::table::table;
 
 /// Does what the flags say.
 pub async fn runs(args: &RunsArgs) -> Result<Exit, Failure> {
@@ -30,35 +32,10 @@ pub async fn runs(args: &RunsArgs) -> Result<Exit, Failure> {
         print(&pretty(&runs)?);
         return Ok(Exit::Done);
     }
-    print(&line("ID", "STATUS", "CREATED", "PLAN"));
-    for run in &runs {
-        print(&of_run(run));
-    }
+    let row = |run: &RunView| {
+        [run.id.to_string(), run.status.name().to_owned(), run.created_at.clone(), run.plan_name.clone()]
+    };
+    let head = [Text("ID"), Text("STATUS"), Text("CREATED"), Text("PLAN")];
+    print(&table(head, &runs.iter().map(row).collect::<Vec<_>>()));
     Ok(Exit::Done)
-}
-
-fn of_run(run: &RunView) -> String {
-    // As text: an id as such takes no notice of a width.
-    line(&run.id.to_string(), run.status.name(), &run.created_at, &run.plan_name)
-}
-
-fn line(id: &str, status: &str, created: &str, plan: &str) -> String {
-    format!("{id:<38}{status:<11}{created:<28}{plan}\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_columns_of_the_list_stand_apart() {
-        let (id, created) = ("0198c0de-0000-7000-8000-000000000000", "2026-01-02T03:04:05.678901Z");
-        let run = json!({
-            "id": id, "plan_id": id, "plan_name": "home", "status": "completed", "created_at": created, "planned_duration_ms": 1,
-        });
-        let run: RunView = serde_json::from_value(run).unwrap();
-        assert_eq!(of_run(&run).split_whitespace().collect::<Vec<_>>(), [id, "completed", created, "home"]);
-        assert_eq!(of_run(&run).find("completed"), line("ID", "STATUS", "CREATED", "PLAN").find("STATUS"));
-    }
 }

@@ -3,5 +3,6 @@
 pub mod follow;
 pub mod state;
 pub mod summary;
+pub mod table;
 pub mod text;
 pub mod view;
