@@ -8,6 +8,8 @@ use volcanion_common::telemetry::trace::Collector;
 
 /// The variable by which OpenTelemetry's own programs are told of a collector.
 const OTEL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// And the one of the authorities that a collector's certificate is to come from.
+const OTEL_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 
 /// Where etcd is and how it is spoken to.
 #[derive(Clone, Debug, Args)]
@@ -61,23 +63,34 @@ pub struct OtlpArgs {
     /// Send spans to this OTLP collector over gRPC, as in http://otel-collector:4317 [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, env = "VOLCANION_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Collector>,
+    /// Authorities that a collector's certificate is to come from (PEM) [default: OTEL_EXPORTER_OTLP_CERTIFICATE, else the public ones]
+    #[arg(long, env = "VOLCANION_OTLP_CA", value_name = "FILE")]
+    pub otlp_ca: Option<PathBuf>,
 }
 
 impl OtlpArgs {
-    /// The collector that was given, or the one that OpenTelemetry's own variable names.
+    /// The collector that was given, or the one that OpenTelemetry's own variables name.
     ///
     /// # Errors
-    /// That variable names none.
+    /// What they name is of no use.
     pub fn collector(&self) -> Result<Option<Collector>, String> {
-        if self.otlp_endpoint.is_some() {
-            return Ok(self.otlp_endpoint.clone());
-        }
-        match std::env::var(OTEL_ENDPOINT) {
-            Ok(url) if !url.is_empty() => {
-                url.parse().map(Some).map_err(|error| format!("{OTEL_ENDPOINT}: {error}"))
+        let of_otel = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let collector = match (&self.otlp_endpoint, of_otel(OTEL_ENDPOINT)) {
+            (Some(collector), _) => collector.clone(),
+            (None, Some(url)) => url.parse().map_err(|error| format!("{OTEL_ENDPOINT}: {error}"))?,
+            (None, None) if self.otlp_ca.is_some() => {
+                return Err("--otlp-ca: there is no collector; name it by --otlp-endpoint".to_owned());
             }
-            _ => Ok(None),
-        }
+            (None, None) => return Ok(None),
+        };
+        let (named_by, file) = match (&self.otlp_ca, of_otel(OTEL_CERTIFICATE)) {
+            (Some(file), _) => ("--otlp-ca", file.clone()),
+            (None, Some(file)) => (OTEL_CERTIFICATE, file.into()),
+            (None, None) => return Ok(Some(collector)),
+        };
+        let wrong = |error: &dyn std::fmt::Display| format!("{named_by}: {}: {error}", file.display());
+        let authorities = std::fs::read(&file).map_err(|error| wrong(&error))?;
+        collector.trusting(&authorities).map(Some).map_err(|error| wrong(&error))
     }
 }
 

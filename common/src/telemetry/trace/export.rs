@@ -15,11 +15,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span, status};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::{Counts, Kind, Record, Value};
 
@@ -61,9 +63,37 @@ impl FromStr for Collector {
         if url.scheme() == "http" {
             return Ok(Self(endpoint));
         }
-        let tls = tonic::transport::ClientTlsConfig::new()
-            .trust_anchors(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let tls = ClientTlsConfig::new().trust_anchors(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         endpoint.tls_config(tls).map(Self).map_err(|_| wrong())
+    }
+}
+
+/// Why a collector cannot be trusted by some authorities.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// It shows no certificate.
+    #[error("`{0}` shows no certificate; give its address with https, or no authority")]
+    NoTls(String),
+    /// The text has none.
+    #[error("there is no certificate of an authority in it (PEM)")]
+    NoAuthority,
+}
+
+impl Collector {
+    /// Trusts these authorities (PEM), instead of the public ones.
+    ///
+    /// # Errors
+    /// See [`TrustError`].
+    pub fn trusting(self, authorities: &[u8]) -> Result<Self, TrustError> {
+        if self.0.uri().scheme_str() != Some("https") {
+            return Err(TrustError::NoTls(self.to_string()));
+        }
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities).collect();
+        if all.map_or(true, |all| all.is_empty()) {
+            return Err(TrustError::NoAuthority);
+        }
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities));
+        self.0.tls_config(tls).map(Self).map_err(|_| TrustError::NoAuthority)
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 pub use context::{SpanId, TRACEPARENT, TRACEPARENT_BYTES, TraceContext, TraceId};
-pub use export::{Collector, CollectorError, Exporter};
+pub use export::{Collector, CollectorError, Exporter, TrustError};
 pub use shown::family;
 
 /// Spans that wait for the collector; one more is dropped and counted.

@@ -86,6 +86,35 @@ async fn spans_reach_the_collector_with_their_parents_and_their_resource() {
 }
 
 #[tokio::test]
+async fn a_collector_of_an_authority_of_ones_own_is_trusted_by_its_file_alone() {
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let (kept, incoming) = (Kept::default(), TcpIncoming::bind(anywhere()).unwrap());
+    let url = format!("https://localhost:{}", incoming.local_addr().unwrap().port());
+    let identity = tonic::transport::Identity::from_pem(&certificate, key);
+    let tls = tonic::transport::ServerTlsConfig::new().identity(identity);
+    let server =
+        Server::builder().tls_config(tls).unwrap().add_service(TraceServiceServer::new(kept.clone()));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    let collector: Collector = url.parse().unwrap();
+    for (collector, exported) in
+        [(collector.clone(), 0), (collector.clone().trusting(certificate.as_bytes()).unwrap(), 1)]
+    {
+        let (tracer, exporter) = Tracer::start(Some(&collector), "volcanion-master", "m-1");
+        drop(tracer.begin("GET /x", Kind::Server, None));
+        exporter.unwrap().finish().await;
+        assert_eq!(tracer.counts().unwrap().exported, exported);
+        assert_eq!(kept.0.lock().unwrap().len() as u64, exported);
+    }
+    let plain: Collector = "http://localhost:4317".parse().unwrap();
+    assert_eq!(
+        plain.trusting(certificate.as_bytes()).unwrap_err(),
+        TrustError::NoTls("http://localhost:4317/".to_owned())
+    );
+    assert_eq!(collector.trusting(b"no certificate").unwrap_err(), TrustError::NoAuthority);
+}
+
+#[tokio::test]
 async fn what_nobody_keeps_is_handed_on_and_not_sent() {
     let (kept, address) = serve(anywhere());
     let (tracer, exporter) = to(address);
