@@ -25,7 +25,8 @@ MASTER_EXTRAS = [
 EVERYTHING = POSTGRES + CERT_MANAGER + MONITORS + AGENT_EXTRAS + MASTER_EXTRAS + ELSEWHERE + [
     "etcd.existingSecretKeys={ca.crt,tls.crt,tls.key,username,password}", "tls.rest=true", "autoscaling.enabled=true",
     "ingress.enabled=true", "ingress.host=a.example.com", "metrics.serviceMonitor.authorizationSecret=k", "config.VOLCANION_LOG=debug",
-    "imagePullSecrets={a,b}", "service.type=LoadBalancer", "service.annotations.a=b", "tracing.otlpEndpoint=http://otel:4317",
+    "imagePullSecrets={a,b}", "service.type=LoadBalancer", "service.annotations.a=b", "tracing.otlpEndpoint=https://otel:4317",
+    "tracing.existingSecret=otel",
     "limits.maxRate=100/s", "limits.maxVus=50", "limits.maxDuration=1h", "targets.allow={10.0.0.0/8}"]
 MATRIX = {
     "defaults": [],
@@ -82,7 +83,8 @@ WRONG = {
     "agent.resources.requests.cpu=much": "cpu", "agent.resources.limit.cpu=1": "limit", "master.resources.requests.memori=1Gi": "memori",
     "metrics.serviceMonitor.enabled=true,auth.public={health}": "authorizationSecret",
     "agent.extraVolumes[0].name=tls,agent.extraVolumes[0].emptyDir.medium=Memory": "extraVolumes",
-    "agent.extraEnv[0].value=a": "extraEnv", "tracing.otlpEndpoint=otel": "otlpEndpoint", "auth.existingSecret=Big_Name": "existingSecret",
+    "agent.extraEnv[0].value=a": "extraEnv", "tracing.otlpEndpoint=otel": "otlpEndpoint",
+    "tracing.otlpEndpoint=http://otel:4317,tracing.existingSecret=otel": "tracing.existingSecret", "auth.existingSecret=Big_Name": "existingSecret",
 }
 # A value that is changed must change what is rendered. The change is made from the schema where it is not here.
 CHANGES = {
@@ -116,6 +118,7 @@ COMPANIONS = {
     "tls.source": ["tls.issuerRef.name=ca"],
     "tls.issuerRef": CERT_MANAGER,
     "tls.existing": CERTIFICATES + ["tls.rest=true", "tls.existing.rest=r"],
+    "tracing.existingSecret": ["tracing.otlpEndpoint=https://otel:4317"],
     "etcd.endpoints": ELSEWHERE,
     "etcd.existingSecret": ELSEWHERE,
     "etcd.existingSecretKeys": ELSEWHERE,

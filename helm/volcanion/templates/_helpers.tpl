@@ -98,6 +98,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.tracing.otlpEndpoint }}
 - --otlp-endpoint={{ . }}
 {{- end }}
+{{- if .Values.tracing.existingSecret }}
+- --otlp-ca=/etc/volcanion/tracing/ca.crt
+{{- end }}
 {{- with .Values.targets.allow }}
 - --allow-target={{ join "," . }}
 {{- end }}
@@ -124,6 +127,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if include "volcanion.etcdSecretHas" (list . "ca.crt") }}
 - { name: etcd, mountPath: /etc/volcanion/etcd, readOnly: true }
 {{- end }}
+{{- if .Values.tracing.existingSecret }}
+- { name: tracing, mountPath: /etc/volcanion/tracing, readOnly: true }
+{{- end }}
 {{- end -}}
 
 {{- /* volcanion.commonVolumes (list $ "master") */ -}}
@@ -138,6 +144,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if include "volcanion.etcdSecretHas" (list $root "ca.crt") }}
 - name: etcd
   secret: { secretName: {{ $root.Values.etcd.existingSecret }} }
+{{- end }}
+{{- with $root.Values.tracing.existingSecret }}
+- name: tracing
+  secret: { secretName: {{ . }} }
 {{- end }}
 {{- end -}}
 
