@@ -30,6 +30,12 @@ def promises(helm, check):
         template = found[kind, name]["spec"]["template"]
         check(f"pods of {name} are labelled {component}", template["metadata"]["labels"]["app.kubernetes.io/component"] == component, "")
         restricted(check, name, template["spec"])
+    etcd = found["StatefulSet", "vol-etcd"]["spec"]["template"]["metadata"]["labels"]
+    check("a new chart does not restart etcd beside masters and agents", not {"helm.sh/chart", "app.kubernetes.io/version"} & set(etcd), str(etcd))
+    limited = helm.documents(["fullnameOverride=vol", "agent.resources.limits.cpu=1", "agent.resources.limits.memory=1073741824"])
+    agent = next(document for document in limited if (document["kind"], document["metadata"]["name"]) == ("StatefulSet", "vol-agent"))
+    limits = agent["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    check("quantities that are numbers become text", limits == {"cpu": "1", "memory": "1073741824"}, str(limits))
     for kind, name in [("Deployment", "vol-master"), ("StatefulSet", "vol-agent")]:
         container = found[kind, name]["spec"]["template"]["spec"]["containers"][0]
         check(f"{name} starts by the image's entrypoint", "command" not in container and container["args"][0] == container["name"], "")

@@ -1,6 +1,6 @@
 //! A store that does not work for a while: acknowledgements wait for it, the load does not, and no count is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
@@ -57,6 +57,31 @@ async fn postgres_is_restarted_and_killed_in_mid_run_and_no_count_is_lost() {
     cluster.postgres.start_again().await;
     let metrics = rest.ended(&run, Duration::from_secs(60)).await;
     assert_exact(&metrics, 1_800, cluster.target.requests().await);
+}
+
+/// Agents may send only so much that nobody acknowledged: what they still have then comes when the store is back, long after the plan's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_away_until_long_after_the_plans_end_and_no_count_is_lost() {
+    let mut cluster = Masters::start(1, 2, &["--cores", "1"]).await;
+    let rest = cluster.masters[0].rest.clone();
+    let mut plan = plan(&cluster.target.url, 13);
+    plan["scenarios"]["s"]["graceful_stop"] = json!("1s");
+    let run = rest.start(&plan).await;
+    await_load(&rest, &run, 200).await;
+    cluster.postgres.kill().await;
+    let began = Instant::now();
+    await_some("the load goes on to its end", LIMIT, || async {
+        (cluster.target.requests().await == 2_600).then_some(())
+    })
+    .await;
+    // The grace, and what the last numbers have besides.
+    await_some("they would be late", LIMIT, || async {
+        (began.elapsed() > Duration::from_secs(13 + 1 + 10)).then_some(())
+    })
+    .await;
+    cluster.postgres.start_again().await;
+    let metrics = rest.ended(&run, Duration::from_secs(60)).await;
+    assert_exact(&metrics, 2_600, cluster.target.requests().await);
 }
 
 /// A master whose writes to files can be made to fail, as on a full disk.

@@ -183,6 +183,20 @@ labelSelector:
 {{- end -}}
 {{- end -}}
 
+{{- /* Requests and limits with their quantities as text: what a cluster applies by itself takes no numbers. */ -}}
+{{- define "volcanion.resources" -}}
+{{- $all := dict }}
+{{- range $kind, $quantities := . }}
+{{- $texts := dict }}
+{{- range $name, $quantity := $quantities }}
+{{- $isWhole := and (kindIs "float64" $quantity) (eq (floor $quantity) $quantity) }}
+{{- $_ := set $texts $name (ternary (int64 $quantity | toString) (toString $quantity) $isWhole) }}
+{{- end }}
+{{- $_ := set $all $kind $texts }}
+{{- end }}
+{{- toYaml $all }}
+{{- end -}}
+
 {{- define "volcanion.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

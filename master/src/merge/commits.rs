@@ -66,6 +66,11 @@ impl CommitQueue {
         is_it
     }
 
+    /// The number of the part that is to be durable next.
+    pub fn front(&self) -> Option<u64> {
+        self.parts.front().map(|part| part.number)
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()

@@ -1,7 +1,7 @@
 //! How an agent leaves a run: one that is elastic is handed over first, the others are stopped as before.
 //!
 //! Handing over, the agent says Draining and loads on until the leader has moved its lanes away; then it ends what is in flight, and reports everything. Where nobody moves them in
-//! time it stops: a leader that is gone, or has no other agent, does not hold it for ever.
+//! time it stops: a leader that has no other agent does not hold it for ever, nor does one that is gone.
 
 use volcanion_common::session::Report;
 use volcanion_common::session::command::KILLED;
@@ -14,7 +14,7 @@ use crate::session::load::Fault;
 pub const LEAVE_GRACEFUL: Micros = Micros::from_secs(1);
 /// How long iterations in flight may go on once others have the lanes.
 pub const HANDED_OVER_GRACEFUL: Micros = Micros::from_secs(10);
-/// How long an agent that drains waits for the next move of its lanes.
+/// How long an agent that drains waits for the next move of its lanes, from a leader that it has a stream of.
 pub const HAND_OVER_WAIT: Micros = Micros::from_secs(15);
 /// How long handing over may take in all: as long as VUs may take to end an iteration, and some more.
 pub const HAND_OVER_MAX: Micros = Micros::from_secs(60);
@@ -87,6 +87,10 @@ impl Machine {
 
     /// Ends the load once the lanes are with others, or nobody takes them.
     pub(super) fn see_hand_over(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.stream.is_none() {
+            // A leader that is upgraded, or followed by another, has its time once it is back.
+            self.lanes_move(now);
+        }
         let Some(HandOver { since_ns, moved_ns, is_over: false }) = self.hand_over else { return };
         if !matches!(self.phase, Phase::Running { .. }) {
             return;

@@ -47,7 +47,11 @@ impl RunMachine {
 
     /// Gives up agents that reported a fault, once their last deltas are in or did not come.
     pub(super) fn lose_faulted(&mut self) {
+        let not_before_ns = if self.is_store_behind() { self.now.monotonic_ns + AFTER_FAULT_NS } else { 0 };
         for i in 0..self.peers.len() {
+            if let Some(fault) = &mut self.peers[i].fault {
+                fault.deadline_ns = fault.deadline_ns.max(not_before_ns);
+            }
             let peer = &self.peers[i];
             let Some(fault) = &peer.fault else { continue };
             if peer.state.gap.is_none()

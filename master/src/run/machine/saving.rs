@@ -10,6 +10,8 @@ use super::{Action, Ending, Phase, RunMachine, Save};
 
 const RETRY_FIRST_NS: u64 = 200_000_000;
 const RETRY_MAX_NS: u64 = 5_000_000_000;
+/// A store that has not taken a part for so long holds up its agents: they send no more than so many deltas that nobody acknowledged.
+const BEHIND_NS: u64 = 2_000_000_000;
 
 /// Durable writes beside the parts, and the pauses after failures.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Saving {
     is_ending_in_flight: bool,
     save_pause: Pause,
     part_pause: Pause,
+    /// The part that is next, and since when.
+    front: Option<(u64, u64)>,
 }
 
 /// The pause after failures.
@@ -56,6 +60,12 @@ impl Saving {
         self.save_pause.until_ns.into_iter().chain(self.part_pause.until_ns).min()
     }
 
+    fn see_front(&mut self, number: Option<u64>, now_ns: u64) {
+        if number != self.front.map(|(number, _)| number) {
+            self.front = number.map(|number| (number, now_ns));
+        }
+    }
+
     fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
@@ -74,6 +84,7 @@ impl RunMachine {
 
     pub(super) fn advance_writes(&mut self) {
         let now_ns = self.now.monotonic_ns;
+        self.saving.see_front(self.commits.front(), now_ns);
         if self.saving.part_pause.is_over(now_ns) {
             self.saving.part_pause.end();
             if !self.is_stop_unsaved()
@@ -110,6 +121,11 @@ impl RunMachine {
             self.saving.is_ending_in_flight = true;
             self.out.push(Action::End(ending.clone()));
         }
+    }
+
+    /// Whether agents cannot say their last because the store does not take what they have said before.
+    pub(super) fn is_store_behind(&self) -> bool {
+        self.saving.front.is_some_and(|(_, since_ns)| since_ns + BEHIND_NS <= self.now.monotonic_ns)
     }
 
     /// A run that is cut short is stored as such before its last numbers are: else a next master would find all agents at their end, and take the run for completed.

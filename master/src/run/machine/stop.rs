@@ -39,7 +39,11 @@ impl RunMachine {
         self.lose_faulted();
         self.lose_dead();
         self.close_intervals();
-        if self.now.monotonic_ns >= deadline_ns {
+        if self.is_store_behind() {
+            // Their time begins when it takes something again.
+            let from_now_ns = self.now.monotonic_ns + LAST_DELTAS_WITHIN.as_nanos();
+            self.phase = Phase::Stopping { deadline_ns: deadline_ns.max(from_now_ns) };
+        } else if self.now.monotonic_ns >= deadline_ns {
             for i in 0..self.peers.len() {
                 self.lose_unheard(i, "its last numbers did not come in time");
             }

@@ -159,6 +159,15 @@ fn an_agent_whose_lanes_nobody_takes_leaves_all_the_same() {
     bench.alive();
     assert!(bench.tick(wait_s - 1, true).is_empty());
     assert_eq!(bench.tick(1, true), ["stop 1s"]);
+    // A leader that is away meanwhile has its time once it is back.
+    let mut bench = Bench::going(&[0]);
+    bench.event(Event::Leave);
+    bench.lose();
+    (0..wait_s + 5).for_each(|_| assert!(bench.tick(1, true).is_empty()));
+    bench.open(2, 0);
+    bench.alive();
+    assert!(bench.tick(wait_s - 1, true).is_empty());
+    assert_eq!(bench.tick(1, true), ["stop 1s"]);
     // One that is waited for is waited for longer, but not for ever.
     let mut bench = Bench::going(&[0]);
     bench.event(Event::Leave);

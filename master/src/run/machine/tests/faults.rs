@@ -91,6 +91,47 @@ fn nothing_is_acknowledged_while_the_store_fails_and_nothing_is_lost() {
 }
 
 #[test]
+fn agents_may_say_their_last_when_the_store_is_back_however_long_after_the_end_that_is() {
+    for is_stopped in [false, true] {
+        let mut b = Bench::running(open_plan(10, 4, json!({})), &["a"]);
+        b.store_answers = false;
+        b.at_ms(1_010);
+        b.delta("a", 1, &delta(0, 1_000, 10));
+        if is_stopped {
+            b.event(Event::StopRequested);
+        }
+        // More than the plan's end, its grace and what is awaited besides. The store refuses, or hangs.
+        for at_s in 2..60 {
+            b.at_ms(at_s * 1_000);
+            if at_s % 10 == 0
+                && let Some(at) = b.writes.iter().position(|write| matches!(write, Action::Commit(_)))
+                && let Action::Commit(part) = b.writes.remove(at)
+            {
+                b.event(Event::CommitFailed { part: part.number, fenced: false });
+            }
+        }
+        assert!(!b.is_released("a"));
+        b.store_answers = true;
+        b.answer_writes();
+        b.at_ms(66_000);
+        assert_eq!(b.acks("a"), [1]);
+        b.delta("a", 2, &delta(1_000, 4_000, 30));
+        b.finished("a", 2);
+        b.at_ms(67_000);
+        let wanted = if is_stopped { RunStatus::Cancelled } else { RunStatus::Completed };
+        assert_eq!((b.verdict().0, b.stored.total.requests()), (wanted, 40));
+        assert!(b.stored.agents[&"a".into()].gap.is_none());
+        assert!(b.is_released("a"));
+    }
+    // An agent that says nothing though the store is well does not hold up the end.
+    let mut b = Bench::running(open_plan(10, 4, json!({})), &["a"]);
+    b.at_ms(1_010);
+    b.delta("a", 1, &delta(0, 1_000, 10));
+    (2..20).for_each(|at_s| b.at_ms(at_s * 1_000));
+    assert_eq!(b.verdict(), (RunStatus::Failed, StopReason::Lost));
+}
+
+#[test]
 fn an_end_that_was_not_stored_is_stored_later() {
     let mut b = Bench::running(open_plan(10, 1, json!({})), &["a"]);
     b.at_ms(1_010);
