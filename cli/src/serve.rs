@@ -52,7 +52,7 @@ pub async fn master(args: &MasterArgs) -> Result<Exit, Failure> {
             targets: allow_list(&args.targets),
         },
         admin_key: admin_key(args)?,
-        public: public(&args.public),
+        public: public(&args.public)?,
         allow_unauthenticated: args.key.allow_unauthenticated,
         orphan_timeout: args.orphan_timeout.duration(),
         collector: args.otlp.collector().map_err(Failure::wrong)?,
@@ -77,7 +77,7 @@ pub async fn agent(args: &AgentArgs) -> Result<Exit, Failure> {
     let config = volcanion_agent::Config {
         listen: args.listen,
         metrics_listen: Some(args.metrics_listen),
-        public: public(&args.public),
+        public: public(&args.public)?,
         advertise: args.advertise.clone(),
         labels: labels(&args.labels)?,
         cores: args.cores.unwrap_or(defaults.cores),
@@ -197,8 +197,11 @@ fn cluster_tls_wrong(error: TlsError) -> Failure {
 }
 
 /// The list, where there is one.
-fn public(words: &[PublicWord]) -> Public {
-    Public { health: words.contains(&PublicWord::Health), metrics: words.contains(&PublicWord::Metrics) }
+fn public(words: &[PublicWord]) -> Result<Public, Failure> {
+    if words.contains(&PublicWord::None) && words.iter().any(|word| *word != PublicWord::None) {
+        return Err(Failure::wrong("--public: `none` stands alone; leave it out to open what else is named"));
+    }
+    Ok(Public { health: words.contains(&PublicWord::Health), metrics: words.contains(&PublicWord::Metrics) })
 }
 
 fn allow_list(args: &TargetsArgs) -> Option<AllowList> {

@@ -45,6 +45,8 @@ use store::{Store, StoreError};
 const RUNS_END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long clients that are being answered may take then.
 const REST_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections to the store may take to be closed then.
+const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often ended runs are looked through for those whose time is over.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often old changes are looked for, and how long a step of forgetting rests.
@@ -177,7 +179,7 @@ pub async fn start(
             expose::remote_write::keep_writing(settings, outgoing, Arc::clone(&store), stop.clone());
         tasks.spawn(writing);
     }
-    tasks.spawn(store::keep_probing(store, stop.clone()));
+    tasks.spawn(store::keep_probing(Arc::clone(&store), stop.clone()));
     if let Some(listener) = listener {
         tracing::info!(address = rest_address.map(tracing::field::display), "REST listens");
         tasks.spawn(serve(
@@ -190,7 +192,7 @@ pub async fn start(
             stop.clone(),
         ));
     }
-    let task = tokio::spawn(supervise(campaign, tasks, exporter, stop));
+    let task = tokio::spawn(supervise(campaign, tasks, exporter, store, stop));
     Ok(Master { office, access, rest_address, task })
 }
 
@@ -204,6 +206,7 @@ async fn supervise(
     mut campaign: JoinSet<()>,
     mut tasks: JoinSet<()>,
     exporter: Option<Exporter>,
+    store: Arc<dyn Store>,
     stop: CancellationToken,
 ) {
     let _ends_all = stop.clone().drop_guard();
@@ -228,6 +231,8 @@ async fn supervise(
     if let Some(exporter) = exporter {
         exporter.finish().await;
     }
+    // A server that does not answer is left where it is.
+    let _ = tokio::time::timeout(STORE_CLOSE_TIMEOUT, store.close()).await;
     tracing::info!("the master has ended");
 }
 

@@ -1,5 +1,6 @@
 //! Backups as docs/operate.md has them, made while the master runs, and restored: what was there is there again, and agents that saw later masters obey.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -79,6 +80,11 @@ async fn a_backup_of_sqlite_is_restored_and_agents_obey_its_master() {
         cluster.rest.run(&plan(&cluster.target.url)).await;
     }
     assert!(cluster.master.stop().await.success());
+    // A master that was stopped leaves all of it in the one file, for its own user alone.
+    let alone = cluster.folder.path().join("alone.db");
+    std::fs::copy(&file, &alone).expect("a file can be copied");
+    assert_eq!(sqlite3(&alone, "SELECT count(*) FROM runs").await, "4");
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
 
     for ending in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{ending}", file.display()));

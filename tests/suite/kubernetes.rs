@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::await_some;
 use crate::harness::kubernetes::{Kubernetes, MACHINE};
 use crate::harness::postgres::Postgres;
+use crate::harness::process::run;
 use crate::harness::prometheus::Prometheus;
 use crate::harness::rest::{Rest, http};
 use crate::harness::tools::root;
@@ -271,6 +272,20 @@ impl Installed {
     }
 }
 
+/// The chart as it will be with the next version.
+async fn next_version(chart: &Path, folder: &Path) -> String {
+    let next = folder.join("volcanion");
+    let copied = run("cp", &["-r", &chart.display().to_string(), &next.display().to_string()]).await;
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    let about = std::fs::read_to_string(next.join("Chart.yaml")).unwrap();
+    let lines = about.lines().map(|line| match line.split_once(": ") {
+        Some((key @ ("version" | "appVersion"), _)) => format!("{key}: 99.0.0\n"),
+        _ => format!("{line}\n"),
+    });
+    std::fs::write(next.join("Chart.yaml"), lines.collect::<String>()).unwrap();
+    next.display().to_string()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chart_holds_its_promises_on_a_real_cluster() {
     let cluster = match Kubernetes::start().await {
@@ -373,14 +388,18 @@ async fn the_chart_holds_its_promises_on_a_real_cluster() {
     let metrics = installed.equal(&run, before, "the leader's pod was deleted").await;
     assert_eq!(metrics["status"], "completed", "{metrics}");
 
-    // Another image, under load.
+    // A chart of a next version, with another image, under load: etcd, of which it changes nothing, stays.
     let (run, before) = installed.elastic(60, "total", "200/s").await;
-    let chart = root().join("helm/volcanion").display().to_string();
+    let next = tempfile::TempDir::new().unwrap();
+    let chart = next_version(&root().join("helm/volcanion"), next.path()).await;
+    let etcd = ["get", "pod", "vol-etcd-0", "--output=jsonpath={.metadata.uid}"];
+    let same_etcd = cluster.kubectl(&etcd).await;
     let again = ["upgrade", "vol", &chart, "--reuse-values", BY_HELM];
     cluster.helm(&[&again[..], &["--set", "image.tag=two", "--wait", "--timeout", "4m"]].concat()).await;
     cluster.kubectl(&["rollout", "status", "statefulset/vol-agent", "--timeout=120s"]).await;
     let metrics = installed.equal(&run, before, "the image was upgraded").await;
     assert_eq!(metrics["completeness"]["complete"], true, "{metrics}");
+    assert_eq!(cluster.kubectl(&etcd).await, same_etcd, "etcd was restarted");
 
     // Agents by need, from two on: this load takes each of two agents several times the CPU at which the autoscaler is content.
     installed.agents(2).await;

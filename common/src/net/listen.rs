@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 /// An address that is refused; says what would let it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "refusing to listen on {address} without credentials, as whoever reaches it could start a load; \
+    "refusing to listen on {address} without credentials, where other machines reach it; \
      give {key}, listen on 127.0.0.1, or say {flag}"
 )]
 pub struct ListenError {

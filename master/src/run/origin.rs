@@ -40,6 +40,8 @@ pub(crate) fn told(run: RunId, parent: Option<TraceContext>, sample: Share) -> O
     if parent.is_none() && sample.is_none() {
         return None;
     }
+    // Nobody keeps the trace: requests in it would be spans of nothing.
+    let sample = if parent.is_some_and(|parent| !parent.is_sampled) { Share::NONE } else { sample };
     Some(ShardTrace { parent: parent.unwrap_or_else(|| TraceContext::of_run(run)), sample })
 }
 

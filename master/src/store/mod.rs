@@ -43,6 +43,9 @@ pub const PAGE_MAX: u32 = 1_000;
 /// Where plans, runs and histories are kept. Lists come newest first.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Lets go of it, once nobody uses it any more: of SQLite all is in the one file then.
+    async fn close(&self);
+
     /// Takes office: raises the epoch and gives the new one. All older epochs are fenced from then on.
     async fn raise_epoch(&self) -> Result<Epoch, StoreError>;
     /// The epoch of whoever leads.

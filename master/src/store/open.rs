@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 
 use super::sql::{Pool, postgres, sqlite};
@@ -59,9 +59,16 @@ impl FromStr for StoreUrl {
         let unknown = || StoreUrlError::Unknown(text.to_owned());
         match text.split_once(':').ok_or_else(unknown)? {
             ("postgres" | "postgresql", _) => {
+                // A password with a bare / in it ends the host too early, and the rest of it would be taken for the database's name, which is shown.
+                let place = text.split(['?', '#']).next().unwrap_or_default();
+                let database = place.splitn(4, '/').nth(3).unwrap_or_default();
                 let read: Result<PgConnectOptions, _> = text.parse();
-                read.map(|_| Self::Postgres(PostgresUrl(text.to_owned())))
-                    .map_err(|_| StoreUrlError::Postgres)
+                match read {
+                    Ok(_) if !database.contains(['@', '/']) => {
+                        Ok(Self::Postgres(PostgresUrl(text.to_owned())))
+                    }
+                    _ => Err(StoreUrlError::Postgres),
+                }
             }
             ("sqlite", ":memory:") => Ok(Self::Memory),
             ("sqlite", path) => {
@@ -133,7 +140,15 @@ pub(super) async fn make_tables(url: &StoreUrl, pool: &Pool) -> Result<(), Store
         Pool::Sqlite(pool) => SQLITE_TABLES.run(pool).await,
         Pool::Postgres(pool) => POSTGRES_TABLES.run(pool).await,
     };
-    made.map_err(|error| StoreError::Open(format!("{url}: {error}")))
+    made.map_err(|error| {
+        let why = match error {
+            MigrateError::VersionMissing(version) => format!(
+                "its tables are of a newer version of this program (they have change {version}); start that, or restore the backup that was made before it"
+            ),
+            error => error.to_string(),
+        };
+        StoreError::Open(format!("{url}: {why}"))
+    })
 }
 
 #[cfg(test)]
@@ -149,6 +164,13 @@ mod tests {
         check("sqlite:///var/lib/runs.db", file("/var/lib/runs.db"));
         check("sqlite::memory:", Ok(StoreUrl::Memory));
         check("postgres://db:65536/volcanion", Err(StoreUrlError::Postgres));
+        check("postgres://volcanion:s@cret/1@db:5432/volcanion", Err(StoreUrlError::Postgres));
+        check("postgres://volcanion:s/ecret@db:5432/volcanion", Err(StoreUrlError::Postgres));
+        for right in
+            ["postgres:///volcanion?host=/run/postgresql&user=me", "postgres://me@db", "postgres://me@db/"]
+        {
+            assert!(matches!(right.parse(), Ok(StoreUrl::Postgres(_))), "{right}");
+        }
         for wrong in ["", "sqlite:", "runs.db", "mysql://x"] {
             assert_eq!(wrong.parse::<StoreUrl>(), Err(StoreUrlError::Unknown(wrong.to_owned())));
         }

@@ -47,12 +47,15 @@ impl From<CallError> for WatchEnd {
 /// etcd refuses us.
 pub(super) async fn start(dialer: Arc<Dialer>) -> Result<Receiver<Fleet>, RegistryError> {
     let (mut watcher, fleet) = Watcher::new(dialer);
-    match watcher.list().await {
+    let listed = match watcher.list().await {
         Err(error) if error.is_final() => return Err(error.into()),
-        Err(error) => watcher.complaint.failed("listing the agents", &error),
-        Ok(_) => {}
-    }
-    tokio::spawn(watcher.run());
+        Err(error) => {
+            watcher.complaint.failed("listing the agents", &error);
+            None
+        }
+        Ok(listed) => Some(listed),
+    };
+    tokio::spawn(watcher.run(listed));
     Ok(fleet)
 }
 
@@ -90,14 +93,15 @@ impl Watcher {
         (watcher, receiver)
     }
 
-    async fn run(mut self) {
+    /// From a list on, where there is one.
+    async fn run(mut self, mut listed: Option<(Client, i64)>) {
         let mut backoff = Backoff::default();
         let fleet = self.fleet.clone();
         loop {
             let end = tokio::select! {
                 // Nothing is half-done in a watch that nobody wants any more.
                 () = fleet.closed() => return,
-                end = self.round(&mut backoff) => end,
+                end = self.round(listed.take(), &mut backoff) => end,
             };
             match end {
                 Ok(never) => match never {},
@@ -114,8 +118,15 @@ impl Watcher {
         }
     }
 
-    async fn round(&mut self, backoff: &mut Backoff) -> Result<Infallible, WatchEnd> {
-        let (client, revision) = self.list().await?;
+    async fn round(
+        &mut self,
+        listed: Option<(Client, i64)>,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, WatchEnd> {
+        let (client, revision) = match listed {
+            Some(listed) => listed,
+            None => self.list().await?,
+        };
         self.complaint.succeeded("watching the agents");
         backoff.reset();
         self.follow(client, revision + 1).await

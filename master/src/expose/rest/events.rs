@@ -105,7 +105,10 @@ pub(super) async fn open(
     }
     let views = match state.office.runs().events(id, after).await {
         Ok(events) => events.map(|event| view(&event)).boxed(),
-        Err(error) if error.code == ErrorCode::NoLeader && state.office.leader() != Leader::Here => {
+        Err(error)
+            if matches!(error.code, ErrorCode::NoLeader | ErrorCode::StoreUnavailable)
+                && state.office.leader() != Leader::Here =>
+        {
             forward::events(state, id, after, headers).await?
         }
         Err(error) => return Err(error.into()),

@@ -59,6 +59,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long it may take for what could be answered here as well.
 const READ_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long the store may take before the leader is asked instead.
+const STORE_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long it may take to say that it is ready, or to open a stream.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(2);
 /// A stream on which nothing comes for so long, not even the leader's sign of life, is over.
@@ -163,9 +165,13 @@ async fn write(
     forwarder.send(leader, head, body, WRITE_TIME_MAX).await.map_err(|error| error.refusal(leader))
 }
 
-/// Whether the store says that the run goes. What is not known is asked of nobody else.
+/// Whether the run goes, or the store does not say so at once. What it does not know is asked of nobody else.
 async fn goes(state: &RestState, run: RunId) -> bool {
-    state.office.runs().run(run).await.is_ok_and(|view| !view.status.is_ended())
+    match timeout(STORE_TIME_MAX, state.office.runs().run(run)).await {
+        Ok(Ok(view)) => !view.status.is_ended(),
+        Ok(Err(error)) => error.code == ErrorCode::StoreUnavailable,
+        Err(_) => true,
+    }
 }
 
 fn was_forwarded(headers: &HeaderMap) -> bool {

@@ -85,6 +85,14 @@ macro_rules! bound {
 use bound;
 
 impl Pool {
+    /// Waits for those who use it still, and closes every connection.
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+
     /// Every row. The statement may be done twice: where PostgreSQL's connection broke it is tried again on another one.
     pub(super) async fn all(&self, query: Query) -> Result<Vec<Row>, StoreError> {
         match self {

@@ -3,6 +3,7 @@
 //! WAL with `synchronous=FULL`: what was committed is on the disk. A transaction that writes begins with a write (the fence), so it
 //! never has to turn from reader to writer half-way, which SQLite would refuse without waiting.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,13 @@ pub(super) const LOCK_OFFICE: &str = "UPDATE office SET epoch = epoch WHERE one 
 
 /// Opens a file; makes it where it is not there.
 pub(in super::super) async fn open_file(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    // Plans are in it: whoever else is on the machine is not to read them. What SQLite makes beside it has the same rights.
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    if let Err(error) = made
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(sqlx::Error::Io(error));
+    }
     let options = options().filename(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     pool().max_connections(CONNECTIONS_MAX).connect_with(options).await
 }

@@ -93,6 +93,10 @@ impl TableStore {
 
 #[async_trait]
 impl Store for TableStore {
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+
     async fn raise_epoch(&self) -> Result<Epoch, StoreError> {
         // Should it be done twice, nobody ever has the epoch in between.
         let raising = self.epoch_after("UPDATE office SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch");
