@@ -196,7 +196,6 @@ fn cluster_tls_wrong(error: TlsError) -> Failure {
     Failure::wrong(format!("--cluster-ca, --cluster-cert, --cluster-cert-key: {error}"))
 }
 
-/// The list, where there is one.
 fn public(words: &[PublicWord]) -> Result<Public, Failure> {
     if words.contains(&PublicWord::None) && words.iter().any(|word| *word != PublicWord::None) {
         return Err(Failure::wrong("--public: `none` stands alone; leave it out to open what else is named"));
@@ -204,6 +203,7 @@ fn public(words: &[PublicWord]) -> Result<Public, Failure> {
     Ok(Public { health: words.contains(&PublicWord::Health), metrics: words.contains(&PublicWord::Metrics) })
 }
 
+/// The list, where there is one.
 fn allow_list(args: &TargetsArgs) -> Option<AllowList> {
     Some(AllowList(args.allow_targets.clone())).filter(|list| !list.0.is_empty())
 }
@@ -233,5 +233,18 @@ fn host_name() -> Result<String, Failure> {
     match name.trim() {
         "" => Err(Failure::wrong("this machine has no host name; give the agent an --id")),
         name => Ok(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_is_public_only_by_itself() {
+        use PublicWord::{Health, Metrics, None};
+        assert_eq!(public(&[None]).unwrap(), Public { health: false, metrics: false });
+        assert_eq!(public(&[Health, Metrics]).unwrap(), Public::ALL);
+        assert!(public(&[Health, None]).is_err());
     }
 }

@@ -45,8 +45,8 @@ use store::{Store, StoreError};
 const RUNS_END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long clients that are being answered may take then.
 const REST_END_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long connections to the store may take to be closed then.
-const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the last changes may take to be kept then, and connections to the store to be closed.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often ended runs are looked through for those whose time is over.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often old changes are looked for, and how long a step of forgetting rests.
@@ -150,6 +150,7 @@ pub async fn start(
     let agents = Agents::watch(&*registry).await?;
     let access = Access::new(Arc::clone(&store), config.admin_key.clone()).with_oidc(config.oidc.clone());
     let audit = access.trail(stop.clone());
+    let trail = audit.clone();
     let (tracer, exporter) = Tracer::start(config.collector.as_ref(), SERVICE, &candidate.id);
     let config = Arc::new(config);
     let outgoing = config.remote_write.as_ref().map(|_| Arc::new(Outgoing::default()));
@@ -192,7 +193,7 @@ pub async fn start(
             stop.clone(),
         ));
     }
-    let task = tokio::spawn(supervise(campaign, tasks, exporter, store, stop));
+    let task = tokio::spawn(supervise(campaign, tasks, exporter, Kept { store, audit: trail }, stop));
     Ok(Master { office, access, rest_address, task })
 }
 
@@ -201,12 +202,25 @@ async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener, Start
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
 }
 
+/// What outlives all that uses it.
+struct Kept {
+    store: Arc<dyn Store>,
+    audit: Audit,
+}
+
+impl Kept {
+    async fn close(self) {
+        self.audit.settle().await;
+        self.store.close().await;
+    }
+}
+
 /// Waits for the end, or for a task that broke, and brings everything to its end.
 async fn supervise(
     mut campaign: JoinSet<()>,
     mut tasks: JoinSet<()>,
     exporter: Option<Exporter>,
-    store: Arc<dyn Store>,
+    kept: Kept,
     stop: CancellationToken,
 ) {
     let _ends_all = stop.clone().drop_guard();
@@ -226,13 +240,14 @@ async fn supervise(
         }
     };
     if tokio::time::timeout(REST_END_TIMEOUT, rest).await.is_err() {
-        tracing::warn!("some clients were still being answered; their connections are cut");
+        tracing::warn!("some clients are still being answered; their connections end with this process");
     }
     if let Some(exporter) = exporter {
         exporter.finish().await;
     }
-    // A server that does not answer is left where it is.
-    let _ = tokio::time::timeout(STORE_CLOSE_TIMEOUT, store.close()).await;
+    if tokio::time::timeout(KEPT_TIMEOUT, kept.close()).await.is_err() {
+        tracing::warn!("the store does not answer; it is left as it is");
+    }
     tracing::info!("the master has ended");
 }
 

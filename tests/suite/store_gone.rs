@@ -14,6 +14,8 @@ use crate::harness::process::Process;
 use crate::harness::rest::Rest;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// For how long a master tries to use a store that is away.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 fn plan(target: &str, seconds: u64) -> Value {
     json!({
@@ -62,8 +64,9 @@ async fn postgres_is_restarted_and_killed_in_mid_run_and_no_count_is_lost() {
 /// Agents may send only so much that nobody acknowledged: what they still have then comes when the store is back, long after the plan's end.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_is_away_until_long_after_the_plans_end_and_no_count_is_lost() {
-    let mut cluster = Masters::start(1, 2, &["--cores", "1"]).await;
-    let rest = cluster.masters[0].rest.clone();
+    let mut cluster = Masters::start(2, 2, &["--cores", "1"]).await;
+    let leader = await_some("a leader", LIMIT, || cluster.leader()).await;
+    let rest = cluster.masters[leader].rest.clone();
     let mut plan = plan(&cluster.target.url, 13);
     plan["scenarios"]["s"]["graceful_stop"] = json!("1s");
     let run = rest.start(&plan).await;
@@ -74,6 +77,14 @@ async fn postgres_is_away_until_long_after_the_plans_end_and_no_count_is_lost() 
         (cluster.target.requests().await == 2_600).then_some(())
     })
     .await;
+    // A master that stands by does not wait for the store either: the leader knows.
+    let standby = cluster.masters[1 - leader].rest.clone();
+    let known = tokio::time::timeout(STORE_PATIENCE, async {
+        assert!(standby.live(&run).await["total_requests"].as_u64() > Some(200));
+        let events = format!("{}/api/v1/test-runs/{run}/events", standby.base);
+        assert_eq!(standby.http.get(events).send().await.unwrap().status(), 200);
+    });
+    known.await.expect("sooner than the store is given up");
     // The grace, and what the last numbers have besides.
     await_some("they would be late", LIMIT, || async {
         (began.elapsed() > Duration::from_secs(13 + 1 + 10)).then_some(())

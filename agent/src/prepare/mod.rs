@@ -267,7 +267,7 @@ pub fn compile(shard: &Shard, plan: &Plan, settings: &PrepareSettings) -> Result
     Ok(program)
 }
 
-/// What the plan, or the master, wants traced is traced, whether whoever asked for the run keeps his trace or not.
+/// What the plan, or the master, wants traced is traced: a master of the version before names a trace that whoever asked for the run does not keep.
 fn request_trace(shard: &Shard, tracer: &Tracer) -> Option<RequestTrace> {
     let trace = shard.trace.filter(|trace| !trace.sample.is_none())?;
     let parent = TraceContext { is_sampled: true, ..trace.parent };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls_pki_types::ServerName;
+use volcanion_common::net::host_and_port;
 use volcanion_common::plan::{AddressFamily, DnsRefresh, HttpOptions, HttpVersion, Resolve};
 
 use super::{Origin, PrepareError, TargetPolicy};
@@ -125,7 +126,10 @@ impl Network {
             let which = known.map_or(String::new(), |ip| format!(", which is {ip},"));
             return Err(PrepareError::new(
                 "targets",
-                format!("`{host}:{port}`{which} is not among what this agent may load: {targets}"),
+                format!(
+                    "`{}`{which} is not among what this agent may load: {targets}",
+                    host_and_port(host, port)
+                ),
             ));
         }
         if given.is_none_or(|ips| !ips.is_empty()) {

@@ -144,8 +144,7 @@ pub async fn drive(
     };
     // What the run was begun for goes before any look at the clock, which would find nobody to serve; the look comes right behind it, for load that
     // begins before it would find no lease.
-    let first = Turn::Message(inbox.recv().await);
-    driver.step(first, &mut epochs);
+    driver.turn(Turn::Message(inbox.recv().await));
     driver.step(Turn::Tick, &mut epochs);
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

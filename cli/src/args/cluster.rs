@@ -74,8 +74,14 @@ impl OtlpArgs {
     /// # Errors
     /// What they name is of no use.
     pub fn collector(&self) -> Result<Option<Collector>, String> {
-        let of_otel = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let collector = match (&self.otlp_endpoint, of_otel(OTEL_ENDPOINT)) {
+        self.collector_beside(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn collector_beside(
+        &self,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Collector>, String> {
+        let collector = match (&self.otlp_endpoint, variable(OTEL_ENDPOINT)) {
             (Some(collector), _) => collector.clone(),
             (None, Some(url)) => url.parse().map_err(|error| format!("{OTEL_ENDPOINT}: {error}"))?,
             (None, None) if self.otlp_ca.is_some() => {
@@ -83,9 +89,11 @@ impl OtlpArgs {
             }
             (None, None) => return Ok(None),
         };
-        let (named_by, file) = match (&self.otlp_ca, of_otel(OTEL_CERTIFICATE)) {
+        // A variable that holds for all programs of a machine says nothing of a collector without TLS.
+        let of_all = variable(OTEL_CERTIFICATE).filter(|_| collector.has_tls()).map(PathBuf::from);
+        let (named_by, file) = match (&self.otlp_ca, of_all) {
             (Some(file), _) => ("--otlp-ca", file.clone()),
-            (None, Some(file)) => (OTEL_CERTIFICATE, file.into()),
+            (None, Some(file)) => (OTEL_CERTIFICATE, file),
             (None, None) => return Ok(Some(collector)),
         };
         let wrong = |error: &dyn std::fmt::Display| format!("{named_by}: {}: {error}", file.display());
@@ -100,4 +108,41 @@ pub struct TargetsArgs {
     /// Load only this: a host name, *.domain, an address or a network, each with :port or without; again and again [default: all but link-local and metadata addresses]
     #[arg(long = "allow-target", env = "VOLCANION_ALLOW_TARGET", value_name = "RULE", value_delimiter = ',')]
     pub allow_targets: Vec<AllowRule>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_goes_before_a_variable_and_a_variable_of_all_programs_is_no_reason_to_refuse() {
+        let check = |flags: (Option<&str>, Option<&str>),
+                     variables: (&str, &str),
+                     expected: Result<Option<&str>, &str>| {
+            let args = OtlpArgs {
+                otlp_endpoint: flags.0.map(|url| url.parse().unwrap()),
+                otlp_ca: flags.1.map(PathBuf::from),
+            };
+            let variable = |name: &str| {
+                let value = if name == OTEL_ENDPOINT { variables.0 } else { variables.1 };
+                Some(value.to_owned()).filter(|value| !value.is_empty())
+            };
+            match (args.collector_beside(&variable), expected) {
+                (Ok(collector), Ok(expected)) => {
+                    assert_eq!(collector.map(|collector| collector.to_string()).as_deref(), expected);
+                }
+                (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        };
+        let (plain, other, secure) = ("http://a:4317/", "http://b:4317/", "https://c:4317/");
+        check((None, None), ("", ""), Ok(None));
+        check((None, None), ("", "/nowhere"), Ok(None));
+        check((Some(plain), None), (other, ""), Ok(Some(plain)));
+        check((None, None), (other, "/nowhere"), Ok(Some(other)));
+        check((None, None), ("a:4317", ""), Err("OTEL_EXPORTER_OTLP_ENDPOINT: "));
+        check((None, None), (secure, "/nowhere"), Err("OTEL_EXPORTER_OTLP_CERTIFICATE: /nowhere: "));
+        check((Some(secure), Some("/nowhere")), ("", ""), Err("--otlp-ca: /nowhere: "));
+        check((None, Some("/nowhere")), ("", ""), Err("--otlp-ca: there is no collector"));
+    }
 }

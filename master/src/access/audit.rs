@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +24,11 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Keeps records. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
-    waiting: mpsc::Sender<(AuditRecord, tokio::sync::oneshot::Sender<()>)>,
+    waiting: mpsc::Sender<Waiting>,
 }
+
+/// A record, or only the question whether all before it is kept; and who waits for that.
+type Waiting = (Option<AuditRecord>, oneshot::Sender<()>);
 
 impl Audit {
     /// A trail in this store; the writer ends with `stop`, after one more attempt at what waits. Must be called within a runtime.
@@ -44,22 +47,31 @@ impl Audit {
     pub async fn note(&self, record: AuditRecord) {
         let AuditRecord { who, role, action, path, status, from, request_id, .. } = &record;
         tracing::info!(target: "volcanion_master::audit", who, %role, action, path, status, from, request_id, "a change");
-        let (written, is_written) = tokio::sync::oneshot::channel();
-        if let Err(error) = self.waiting.try_send((record, written)) {
+        let (written, is_written) = oneshot::channel();
+        if let Err(error) = self.waiting.try_send((Some(record), written)) {
             let (record, _) = error.into_inner();
             return tracing::error!(?record, "the store is away for long: a change is in the log only");
         }
         // Late or not: it is in the queue.
         let _ = timeout(WRITE_WAIT, is_written).await;
     }
+
+    /// Waits until what was noted so far is kept, or was given up.
+    pub async fn settle(&self) {
+        let (written, is_written) = oneshot::channel();
+        if self.waiting.send((None, written)).await.is_ok() {
+            // A writer that has ended has nothing left to keep.
+            let _ = is_written.await;
+        }
+    }
 }
 
-async fn write(
-    store: Arc<dyn Store>,
-    mut records: mpsc::Receiver<(AuditRecord, tokio::sync::oneshot::Sender<()>)>,
-    stop: CancellationToken,
-) {
+async fn write(store: Arc<dyn Store>, mut records: mpsc::Receiver<Waiting>, stop: CancellationToken) {
     while let Some((record, written)) = records.recv().await {
+        let Some(record) = record else {
+            let _ = written.send(());
+            continue;
+        };
         loop {
             match store.insert_audit(&record).await {
                 Ok(()) => {

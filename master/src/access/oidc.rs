@@ -91,7 +91,7 @@ impl Oidc {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let claims =
             decode::<Value>(token, &key, &validation).map_err(|error| denied(&error.to_string()))?.claims;
-        // jsonwebtoken takes one that is no number, or too large a one, as if it were not there (CVE-2026-25537); the other times are required.
+        // jsonwebtoken takes one that is no number, or too large a one, as if it were not there (CVE-2026-25537); `exp`, the other time, is required.
         let now_s = Timestamp::now().as_second() as f64;
         let is_early = |from: &Value| from.as_f64().is_none_or(|from_s| from_s > now_s + LEEWAY_S as f64);
         if claims.get("nbf").is_some_and(is_early) {

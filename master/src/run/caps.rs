@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use volcanion_common::net::allow::{AllowList, TargetPolicy};
+use volcanion_common::net::host_and_port;
 use volcanion_common::plan::request::join;
 use volcanion_common::plan::{Level, Plan};
 use volcanion_common::problem::Problem;
@@ -121,7 +122,7 @@ impl Caps {
             let literal = host.parse::<IpAddr>().ok();
             let known: Vec<IpAddr> = literal.into_iter().chain(given(plan, &host, port)).collect();
             if !policy.may_permit(&host, port, &known) {
-                problems.push(Problem::new(path, self.refusal(&format!("`{host}:{port}`"))));
+                problems.push(Problem::new(path, self.refusal(&format!("`{}`", host_and_port(&host, port)))));
             }
         }
         problems

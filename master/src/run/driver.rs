@@ -75,6 +75,8 @@ pub(super) struct Driver {
     /// Who waits for a change of level, by the request's number.
     asking: HashMap<u64, oneshot::Sender<Result<(), NotAdjusted>>>,
     requests: u64,
+    /// Agents that were not reached when they were last tried, and why: said once.
+    unreached: HashMap<AgentId, String>,
     is_over: bool,
 }
 
@@ -112,6 +114,7 @@ impl Driver {
             is_stop_said: false,
             asking: HashMap::new(),
             requests: 0,
+            unreached: HashMap::new(),
             is_over: false,
         }
     }
@@ -127,9 +130,16 @@ impl Driver {
     fn handle(&mut self, event: Event) -> Vec<Action> {
         let inside = self.context.live.inside();
         match &event {
-            Event::Opened { agent, stream, .. } => inside.opened(agent, *stream),
-            Event::StreamLost { agent, stream } | Event::Refused { agent, stream, .. } => {
+            Event::Opened { agent, stream, .. } => {
+                inside.opened(agent, *stream);
+                self.unreached.remove(agent);
+            }
+            Event::StreamLost { agent, stream } => inside.closed(agent, *stream),
+            Event::Refused { agent, stream, reason, .. } => {
                 inside.closed(agent, *stream);
+                if self.unreached.insert(agent.clone(), reason.clone()).as_ref() != Some(reason) {
+                    tracing::warn!(run_id = %self.context.run, agent_id = %agent, reason, "an agent is not reached");
+                }
             }
             _ => {}
         }

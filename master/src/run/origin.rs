@@ -40,8 +40,8 @@ pub(crate) fn told(run: RunId, parent: Option<TraceContext>, sample: Share) -> O
     if parent.is_none() && sample.is_none() {
         return None;
     }
-    // Nobody keeps the trace: requests in it would be spans of nothing.
-    let sample = if parent.is_some_and(|parent| !parent.is_sampled) { Share::NONE } else { sample };
+    // A trace that nobody keeps is no place for requests that somebody wants to see.
+    let parent = parent.filter(|parent| parent.is_sampled || sample.is_none());
     Some(ShardTrace { parent: parent.unwrap_or_else(|| TraceContext::of_run(run)), sample })
 }
 
@@ -89,5 +89,30 @@ impl RunSpans {
     fn begin(&mut self, name: &'static str) {
         self.phase = None;
         self.phase = Some(self.tracer.begin(name, Kind::Internal, self.run.context()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_are_to_be_seen_are_in_a_trace_that_somebody_keeps() {
+        let run = RunId::new();
+        let own = TraceContext::of_run(run);
+        let (kept, not_kept): (TraceContext, TraceContext) = (
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap(),
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00".parse().unwrap(),
+        );
+        let check = |parent, sample, expected: Option<TraceContext>| {
+            let told = told(run, parent, sample);
+            assert_eq!(told.map(|told| (told.parent, told.sample)), expected.map(|parent| (parent, sample)));
+        };
+        check(None, Share::NONE, None);
+        check(None, Share::ALL, Some(own));
+        check(Some(kept), Share::NONE, Some(kept));
+        check(Some(kept), Share::ALL, Some(kept));
+        check(Some(not_kept), Share::NONE, Some(not_kept));
+        check(Some(not_kept), Share::ALL, Some(own));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
+use volcanion_common::net::host_and_port;
 
 use super::sql::{Pool, postgres, sqlite};
 use super::tables::TableStore;
@@ -59,16 +60,14 @@ impl FromStr for StoreUrl {
         let unknown = || StoreUrlError::Unknown(text.to_owned());
         match text.split_once(':').ok_or_else(unknown)? {
             ("postgres" | "postgresql", _) => {
-                // A password with a bare / in it ends the host too early, and the rest of it would be taken for the database's name, which is shown.
-                let place = text.split(['?', '#']).next().unwrap_or_default();
-                let database = place.splitn(4, '/').nth(3).unwrap_or_default();
-                let read: Result<PgConnectOptions, _> = text.parse();
-                match read {
-                    Ok(_) if !database.contains(['@', '/']) => {
-                        Ok(Self::Postgres(PostgresUrl(text.to_owned())))
-                    }
-                    _ => Err(StoreUrlError::Postgres),
+                // A password with a bare /, ? or # in it ends the host too early, and its rest would be taken for something that is shown.
+                let place = text.split_once("://").map_or("", |(_, place)| place);
+                if place.split(['/', '?', '#']).skip(1).any(|after| after.contains('@')) {
+                    return Err(StoreUrlError::Postgres);
                 }
+                let read: Result<PgConnectOptions, _> = text.parse();
+                read.map(|_| Self::Postgres(PostgresUrl(text.to_owned())))
+                    .map_err(|_| StoreUrlError::Postgres)
             }
             ("sqlite", ":memory:") => Ok(Self::Memory),
             ("sqlite", path) => {
@@ -100,8 +99,8 @@ impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.options() {
             Ok(options) => {
-                let (host, port) = (options.get_host(), options.get_port());
-                write!(f, "postgres://{host}:{port}/{}", options.get_database().unwrap_or_default())
+                let place = host_and_port(options.get_host(), options.get_port());
+                write!(f, "postgres://{place}/{}", options.get_database().unwrap_or_default())
             }
             // It was read before.
             Err(_) => f.write_str("postgres://"),
@@ -143,7 +142,7 @@ pub(super) async fn make_tables(url: &StoreUrl, pool: &Pool) -> Result<(), Store
     made.map_err(|error| {
         let why = match error {
             MigrateError::VersionMissing(version) => format!(
-                "its tables are of a newer version of this program (they have change {version}); start that, or restore the backup that was made before it"
+                "its tables have the change {version}, which this version does not know: they are of a newer one, or of another program; start the newer one, or restore the backup that was made before it"
             ),
             error => error.to_string(),
         };
@@ -165,7 +164,14 @@ mod tests {
         check("sqlite::memory:", Ok(StoreUrl::Memory));
         check("postgres://db:65536/volcanion", Err(StoreUrlError::Postgres));
         check("postgres://volcanion:s@cret/1@db:5432/volcanion", Err(StoreUrlError::Postgres));
-        check("postgres://volcanion:s/ecret@db:5432/volcanion", Err(StoreUrlError::Postgres));
+        for bare in ['/', '?', '#'] {
+            for password in [format!("s{bare}ecret"), format!("12{bare}ecret"), format!("1/a{bare}b")] {
+                check(
+                    &format!("postgres://volcanion:{password}@db:5432/volcanion"),
+                    Err(StoreUrlError::Postgres),
+                );
+            }
+        }
         for right in
             ["postgres:///volcanion?host=/run/postgresql&user=me", "postgres://me@db", "postgres://me@db/"]
         {
@@ -174,6 +180,21 @@ mod tests {
         for wrong in ["", "sqlite:", "runs.db", "mysql://x"] {
             assert_eq!(wrong.parse::<StoreUrl>(), Err(StoreUrlError::Unknown(wrong.to_owned())));
         }
+    }
+
+    #[tokio::test]
+    async fn tables_of_a_newer_version_are_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volcanion.db");
+        let url = StoreUrl::SqliteFile(path.clone());
+        open(&url).await.unwrap().close().await;
+        let pool = sqlite::open_file(&path).await.unwrap();
+        let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                     VALUES (29990101000000, 'later', TRUE, x'00', 1)";
+        sqlx::query(later).execute(&pool).await.unwrap();
+        pool.close().await;
+        let Err(StoreError::Open(error)) = open(&url).await else { panic!("it is refused") };
+        assert!(error.contains("of a newer one") && error.contains("29990101000000"), "{error}");
     }
 
     #[test]

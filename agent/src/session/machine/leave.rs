@@ -14,7 +14,7 @@ use crate::session::load::Fault;
 pub const LEAVE_GRACEFUL: Micros = Micros::from_secs(1);
 /// How long iterations in flight may go on once others have the lanes.
 pub const HANDED_OVER_GRACEFUL: Micros = Micros::from_secs(10);
-/// How long an agent that drains waits for the next move of its lanes, from a leader that it has a stream of.
+/// How long an agent that drains waits for the next move of its lanes, while it has a stream to a leader.
 pub const HAND_OVER_WAIT: Micros = Micros::from_secs(15);
 /// How long handing over may take in all: as long as VUs may take to end an iteration, and some more.
 pub const HAND_OVER_MAX: Micros = Micros::from_secs(60);

@@ -80,12 +80,17 @@ pub enum TrustError {
 }
 
 impl Collector {
+    /// Whether it shows a certificate.
+    pub fn has_tls(&self) -> bool {
+        self.0.uri().scheme_str() == Some("https")
+    }
+
     /// Trusts these authorities (PEM), instead of the public ones.
     ///
     /// # Errors
     /// See [`TrustError`].
     pub fn trusting(self, authorities: &[u8]) -> Result<Self, TrustError> {
-        if self.0.uri().scheme_str() != Some("https") {
+        if !self.has_tls() {
             return Err(TrustError::NoTls(self.to_string()));
         }
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities).collect();

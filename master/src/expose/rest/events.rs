@@ -22,7 +22,6 @@ use super::forward;
 use super::ids::RunAt;
 use super::problem::{Refusal, Refused};
 use super::streams::{Kind, Place};
-use crate::leader::Leader;
 use crate::run::live::{RunEvent, RunEventKind};
 
 /// A comment is sent after so long without an event, so that proxies keep the connection and the death of a client is noticed.
@@ -103,15 +102,9 @@ pub(super) async fn open(
     if state.stop.is_cancelled() {
         return Err(Refusal::new(ErrorCode::NoLeader, "this master is ending"));
     }
-    let views = match state.office.runs().events(id, after).await {
-        Ok(events) => events.map(|event| view(&event)).boxed(),
-        Err(error)
-            if matches!(error.code, ErrorCode::NoLeader | ErrorCode::StoreUnavailable)
-                && state.office.leader() != Leader::Here =>
-        {
-            forward::events(state, id, after, headers).await?
-        }
-        Err(error) => return Err(error.into()),
+    let views = match forward::own_events(state, id, after).await? {
+        Some(events) => events.map(|event| view(&event)).boxed(),
+        None => forward::events(state, id, after, headers).await?,
     };
     Ok(views.take_until(state.stop.clone().cancelled_owned()).boxed())
 }

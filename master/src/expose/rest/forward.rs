@@ -28,6 +28,7 @@ use super::limit::{self, BODY_BYTES_MAX};
 use super::problem::Refusal;
 use super::trace::REQUEST_ID;
 use crate::leader::Leader;
+use crate::run::live::RunEvent;
 
 /// Says that another master sent this on already.
 const FORWARDED: HeaderName = HeaderName::from_static("x-volcanion-forwarded");
@@ -190,6 +191,29 @@ pub(super) async fn check_ready(state: &RestState, headers: &HeaderMap) -> Resul
         _ if state.stop.is_cancelled() => Ok(here?),
         Leader::At(leader) if !was_forwarded(headers) => state.forwarder.check_ready(&leader, headers).await,
         leader => Err(no_leader(&leader)),
+    }
+}
+
+/// The events of a run that are known here; `None`: the leader has them, or may have them where the store does not say so at once.
+///
+/// # Errors
+/// There is no such run, or the store does not answer and nobody leads.
+pub(super) async fn own_events(
+    state: &RestState,
+    run: RunId,
+    after: Option<u64>,
+) -> Result<Option<BoxStream<'static, RunEvent>>, Refusal> {
+    let runs = state.office.runs();
+    let asked = runs.events(run, after);
+    let Leader::At(_) = state.office.leader() else {
+        return Ok(Some(asked.await?.boxed()));
+    };
+    match timeout(STORE_TIME_MAX, asked).await {
+        Ok(Ok(events)) => Ok(Some(events.boxed())),
+        Ok(Err(error)) if !matches!(error.code, ErrorCode::NoLeader | ErrorCode::StoreUnavailable) => {
+            Err(error.into())
+        }
+        _ => Ok(None),
     }
 }
 

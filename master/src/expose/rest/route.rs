@@ -4,8 +4,7 @@
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 
-/// A request's method and its path's template. Cheap to clone.
-#[derive(Clone)]
+/// A request's method and its path's template.
 pub(super) struct Route {
     /// `_OTHER`, as traces say it, where it is none of HTTP's own.
     pub method: &'static str,
@@ -34,5 +33,19 @@ fn name(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "_OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_made_up_has_no_name() {
+        let method = Method::from_bytes(b"MADE-UP").unwrap();
+        let request =
+            axum::http::Request::builder().method(method).uri("/made/up").body(axum::body::Body::empty());
+        let route = Route::of(&request.unwrap());
+        assert_eq!((route.method, route.path()), ("_OTHER", "(none)"));
     }
 }

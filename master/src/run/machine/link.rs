@@ -28,6 +28,8 @@ pub(super) struct Link {
     word_ns: Option<u64>,
     /// An instant of the agent's monotonic clock, and one of ours that was no earlier.
     their_clock: Option<(u64, u64)>,
+    /// Why it was not reached when it was last tried.
+    why_down: Option<String>,
     /// Where the agent's run time begins on its clock.
     pub their_start_ns: Option<u64>,
 }
@@ -50,6 +52,11 @@ enum State {
 }
 
 impl Link {
+    /// Why it was not reached when it was last tried; `None`: it was.
+    pub fn why_down(&self) -> Option<&str> {
+        self.why_down.as_deref()
+    }
+
     /// The newest stream, up or opening.
     pub fn stream(&self) -> Option<u64> {
         match self.state {
@@ -187,6 +194,7 @@ impl RunMachine {
                 Phase::Releasing { .. } | Phase::Draining | Phase::Ending | Phase::Over => {}
             }
         } else {
+            self.peers[i].link.why_down = Some(reason.to_owned());
             self.lose_if_dead(i);
         }
     }

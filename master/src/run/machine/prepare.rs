@@ -106,9 +106,12 @@ impl RunMachine {
         let names: Vec<String> = late
             .map(|peer| {
                 let what = match (peer.link.is_up(), peer.is_prepared) {
-                    (false, _) => "not reached",
-                    (true, false) => "still compiling",
-                    (true, true) => "its clock could not be measured",
+                    (false, _) => match peer.link.why_down() {
+                        Some(why) => format!("not reached: {why}"),
+                        None => "not reached".to_owned(),
+                    },
+                    (true, false) => "still compiling".to_owned(),
+                    (true, true) => "its clock could not be measured".to_owned(),
                 };
                 format!("`{}` ({what})", peer.id())
             })

@@ -10,7 +10,7 @@ use super::{Action, Ending, Phase, RunMachine, Save};
 
 const RETRY_FIRST_NS: u64 = 200_000_000;
 const RETRY_MAX_NS: u64 = 5_000_000_000;
-/// A store that has not taken a part for so long holds up its agents: they send no more than so many deltas that nobody acknowledged.
+/// A store that has not taken a part for so long may hold its agents up: they send no more than a few deltas that nobody acknowledged.
 const BEHIND_NS: u64 = 2_000_000_000;
 
 /// Durable writes beside the parts, and the pauses after failures.

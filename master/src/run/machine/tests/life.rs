@@ -145,6 +145,15 @@ fn a_run_that_cannot_be_prepared_fails_and_releases_the_others() {
     );
     check("never reached", |b| b.at_ns(b.now.monotonic_ns + 31_000 * MS), "`b` (not reached)");
     check(
+        "refused by whoever is at its address",
+        |b| {
+            let (stream, reason) = (b.stream("b"), "a wrong certificate".to_owned());
+            b.event(Event::Refused { agent: "b".into(), stream, reason, fatal: false });
+            b.at_ns(b.now.monotonic_ns + 31_000 * MS);
+        },
+        "`b` (not reached: a wrong certificate)",
+    );
+    check(
         "compiles for ever",
         |b| {
             b.open("b", ShardState::New);
