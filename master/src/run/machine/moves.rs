@@ -313,14 +313,13 @@ impl RunMachine {
                 continue;
             }
             let to = to.min(until);
-            let between = opened_at.clamp(from, to.max(from));
-            for (from, to) in [(from, between), (between, to)] {
-                let missed = if from < to { peer.planned.arrivals_of(scenario, &lanes, from, to) } else { 0 };
-                if let Some(counts) = peer.state.scenarios.get_mut(scenario as usize).filter(|_| missed > 0) {
-                    counts.missed += missed;
-                    let scenarios = [(scenario, ScenarioDelta { missed, ..ScenarioDelta::default() })].into();
-                    self.collector.add_missed(i, from, to, scenarios, &peer.state);
-                }
+            let missed = if from < to { peer.planned.arrivals_of(scenario, &lanes, from, to) } else { 0 };
+            if let Some(counts) = peer.state.scenarios.get_mut(scenario as usize).filter(|_| missed > 0) {
+                counts.missed += missed;
+                let scenarios = [(scenario, ScenarioDelta { missed, ..ScenarioDelta::default() })].into();
+                // In one part, so that no next master finds the move accounted for by half; where that is the open interval's, within its time.
+                let from = if to > opened_at { from.max(opened_at) } else { from };
+                self.collector.add_missed(i, from, to, scenarios, &peer.state);
             }
         }
     }
