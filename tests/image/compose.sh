@@ -12,12 +12,16 @@ done
 export DOCKER_HOST=unix://$folder/docker.sock
 files=$folder/deploy # a copy: what compose-secrets.sh makes is no part of the work tree
 
+# It leaves a machine that forwards nothing of others.
+policy=$(iptables -S FORWARD | sed -n 1p)
 dockerd --host "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" >"$folder/dockerd.log" 2>&1 &
 daemon=$!
 compose() { docker-compose --project-name volcanion-try --file "$files/compose.yaml" "$@"; }
 finish() {
   if [ -e "$files/compose.yaml" ]; then compose down --volumes >/dev/null 2>&1 || true; fi
   kill "$daemon" && wait "$daemon" || true
+  # shellcheck disable=SC2086 # It is several words.
+  iptables $policy
 }
 trap finish EXIT
 # What does not come within a minute or two does not come.
